@@ -1,0 +1,1 @@
+"""What differs from federated averaging, one small file a method."""

@@ -1,0 +1,1 @@
+"""Carriers of a federation: they move payloads and decide nothing."""

@@ -1,0 +1,1 @@
+"""Scores of volumes against truth, and statistics over subjects."""

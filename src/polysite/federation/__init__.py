@@ -1,0 +1,1 @@
+"""What travels, what stays, and what is kept."""

@@ -1,0 +1,1 @@
+"""Neural networks, one idea a file."""

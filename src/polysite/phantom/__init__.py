@@ -1,0 +1,1 @@
+"""Hospitals with known truth: procedural anatomy, signal equations and scanner effects."""

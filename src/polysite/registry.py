@@ -1,0 +1,61 @@
+"""Visible tables of everything that a run can name, and how a name becomes a class.
+
+A table maps a name to ``"module:Attribute"``, so nothing heavy is imported before it is used. Other
+packages add names through the entry-point groups ``polysite.<kind>`` (for example ``polysite.algorithms``).
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from polysite.errors import ConfigError
+
+TABLES: dict[str, dict[str, str]] = {
+    "readers": {
+        "bids": "polysite.data.bids:read_cases",
+        "table": "polysite.data.table:read_cases",
+        "files": "polysite.data.files:read_cases",
+    },
+    "networks": {
+        "pflsynth": "polysite.networks.generator:Generator",
+    },
+    "tasks": {
+        "synthesis": "polysite.tasks.synthesis:Synthesis",
+    },
+    "algorithms": {
+        "local": "polysite.algorithms.local:Local",
+        "fedavg": "polysite.algorithms.algorithm:Algorithm",
+        "central": "polysite.algorithms.central:Central",
+        "pflsynth": "polysite.algorithms.pflsynth:PFLSynth",
+    },
+    "engines": {
+        "here": "polysite.engines.here:Here",
+        "processes": "polysite.engines.processes:Processes",
+    },
+}
+
+
+def choices(kind: str) -> dict[str, str]:
+    """All names of a kind with their ``module:Attribute``, built-in and from entry points."""
+    found = {point.name: point.value for point in entry_points(group=f"polysite.{kind}")}
+    return found | TABLES[kind]
+
+
+def lookup(kind: str, name: str) -> Any:
+    """The object registered under a name.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown; the message lists the choices and the nearest one.
+    """
+    table = choices(kind)
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(
+            f"{name!r} is not one of the {kind}{hint}; choose one of: {', '.join(sorted(table))}"
+        )
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""One self-contained page from the files of finished runs."""
