@@ -1,0 +1,67 @@
+"""Means over subjects: seeds and tasks first, then subjects, never volumes."""
+
+import pytest
+
+from polysite.evaluate.summary import aggregate, subject_means, summary_rows
+
+
+def test_seeds_are_averaged_within_a_subject_before_subjects(make_score):
+    scores = [make_score(seed=seed, psnr_db=10.0) for seed in (1, 2, 3)] + [
+        make_score(subject="sub-02", psnr_db=20.0)
+    ]
+    (row,) = aggregate(scores)
+    assert row.metrics["psnr_db"].mean == 15.0  # not 12.5, the mean over volumes
+    assert (row.n_subjects, row.n_seeds) == (2, 3)
+
+
+def test_the_same_name_at_two_sites_is_two_subjects(make_score):
+    scores = [make_score(psnr_db=10.0), make_score(site="south", psnr_db=20.0)]
+    assert subject_means(scores, "psnr_db") == {("north", "sub-01"): 10.0, ("south", "sub-01"): 20.0}
+
+
+def test_rows_are_per_site_task_and_method_in_order_of_appearance(make_score):
+    scores = [
+        make_score(method=method, site=site, task=task)
+        for method in ("pflsynth", "local")
+        for site, task in (("south", "T2w->T1w"), ("north", "T1w->T2w"), ("south", "T1w->T2w"))
+    ]
+    assert [(row.site, row.task, row.method) for row in aggregate(scores)] == [
+        ("south", "T2w->T1w", "pflsynth"),
+        ("south", "T2w->T1w", "local"),
+        ("south", "T1w->T2w", "pflsynth"),
+        ("south", "T1w->T2w", "local"),
+        ("north", "T1w->T2w", "pflsynth"),
+        ("north", "T1w->T2w", "local"),
+    ]
+    assert [(row.site, row.task, row.method) for row in summary_rows(scores)] == [
+        ("south", None, "pflsynth"),
+        ("south", None, "local"),
+        ("north", None, "pflsynth"),
+        ("north", None, "local"),
+    ]
+
+
+def test_best_is_the_largest_psnr_and_ssim_and_the_smallest_nrmse(make_score):
+    scores = [
+        make_score(method="a", psnr_db=21.0, ssim=0.7, nrmse=0.2),
+        make_score(method="b", psnr_db=20.0, ssim=0.9, nrmse=0.2),
+    ]
+    first, second = aggregate(scores)
+    assert first.best == {"psnr_db", "nrmse"}
+    assert second.best == {"ssim", "nrmse"}
+
+
+def test_one_method_alone_is_best_in_nothing(make_score):
+    assert aggregate([make_score()])[0].best == frozenset()
+
+
+def test_the_interval_is_over_subjects(make_score):
+    scores = [make_score(subject=f"sub-{k}", psnr_db=20.0 + k) for k in range(8)]
+    interval = summary_rows(scores)[0].metrics["psnr_db"]
+    assert interval.n == 8
+    assert interval.mean == pytest.approx(23.5)
+    assert 20.0 < interval.low < 23.5 < interval.high < 27.0
+
+
+def test_no_scores_give_no_rows():
+    assert aggregate([]) == summary_rows([]) == []

@@ -1,0 +1,103 @@
+"""scores.csv survives the round trip and refuses what cannot be true."""
+
+import csv
+
+import pytest
+
+from polysite.errors import DataError
+from polysite.evaluate.table import COLUMNS, append_scores, read_scores, write_scores
+
+
+def test_columns_are_those_of_the_format(tmp_path, make_score):
+    write_scores(tmp_path / "scores.csv", [make_score()])
+    with (tmp_path / "scores.csv").open() as file:
+        header = next(csv.reader(file))
+    assert header == list(COLUMNS)
+    assert ",".join(header) == (
+        "method,seed,site,subject,session,task,psnr_db,ssim,nrmse,n_voxels,data_range,mask"
+    )
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path, make_score):
+    scores = [
+        make_score(psnr_db=1 / 3 * 60, ssim=0.1 + 0.2, session="ses-1"),
+        make_score(subject='sub, "quoted"\nline', site="Zürich"),
+    ]
+    write_scores(tmp_path / "scores.csv", scores)
+    assert read_scores(tmp_path / "scores.csv") == scores
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_appending_creates_adds_and_replaces(tmp_path, make_score):
+    path = tmp_path / "scores.csv"
+    append_scores(path, [make_score()])
+    append_scores(path, [make_score(psnr_db=25.0), make_score(method="fedavg")])
+    assert [(row.method, row.psnr_db) for row in read_scores(path)] == [("local", 25.0), ("fedavg", 20.0)]
+
+
+def test_a_key_that_stands_twice_is_refused_and_the_old_file_stays(tmp_path, make_score):
+    path = tmp_path / "scores.csv"
+    write_scores(path, [make_score()])
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="sub-01 at north, T1w->T2w is scored twice"):
+        write_scores(path, [make_score(), make_score(ssim=0.1)])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"psnr_db": float("inf")}, "compared with itself"),
+        ({"psnr_db": float("nan")}, "psnr_db is nan"),
+        ({"ssim": 1.2}, r"ssim is 1.2, outside \[-1, 1\]"),
+        ({"nrmse": -0.1}, "nrmse is -0.1"),
+        ({"n_voxels": 0}, "n_voxels is 0"),
+        ({"data_range": 0.0}, "data_range is 0.0"),
+        ({"site": ""}, "site is empty"),
+    ],
+)
+def test_a_score_that_cannot_be_true_is_refused(make_score, values, message):
+    with pytest.raises(DataError, match=message):
+        make_score(**values)
+
+
+def _edit(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("psnr_db", "psnr", "scores.csv:1: .*missing: psnr_db; unknown: 'psnr'"),
+        ("mask\n", "mask,extra\n", "scores.csv:1: .*unknown: 'extra'"),
+        (",0.8,", ",high,", "scores.csv:2: ssim is 'high', not a number"),
+        (",0.8,", ",8.0,", "scores.csv:2: ssim is 8.0, outside"),
+        (",foreground", "", "scores.csv:2: needs 12 values"),
+        (",foreground", ",foreground,1", "scores.csv:2: needs 12 values"),
+        (",1000,", ",10.5,", "scores.csv:2: n_voxels is '10.5'"),
+    ],
+)
+def test_a_damaged_table_names_file_line_and_value(tmp_path, make_score, old, new, message):
+    path = tmp_path / "scores.csv"
+    write_scores(path, [make_score()])
+    _edit(path, old, new)
+    with pytest.raises(DataError, match=message):
+        read_scores(path)
+
+
+def test_a_repeated_line_is_named(tmp_path, make_score):
+    path = tmp_path / "scores.csv"
+    write_scores(path, [make_score()])
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    with pytest.raises(DataError, match=r"scores.csv:3: local with seed 1.*scored twice"):
+        read_scores(path)
+
+
+def test_files_that_cannot_be_read_or_written_are_data_errors(tmp_path, make_score):
+    with pytest.raises(DataError, match=r"nothing.csv: cannot be read"):
+        read_scores(tmp_path / "nothing.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"binary.csv: cannot be read"):
+        read_scores(tmp_path / "binary.csv")
+    with pytest.raises(DataError, match=r"cannot be written"):
+        write_scores(tmp_path / "no" / "folder" / "scores.csv", [make_score()])
