@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class EqualizedLinear(nn.Module):
-    """Linear layer ``y = (c_w W) x + c_b b``, ``c_w = gain · lr_multiplier / sqrt(fan_in)``, ``c_b = lr_multiplier``.
+    """``y = (c_w W) x + c_b b``: ``c_w = gain · lr_multiplier / sqrt(fan_in)``, ``c_b = lr_multiplier``.
 
     W is stored as N(0, 1/lr_multiplier), so that the product ``c_w W`` starts with the standard deviation
     ``gain / sqrt(fan_in)``, while an optimiser that ignores the scale of gradients (Adam) moves the

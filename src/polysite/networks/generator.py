@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -116,7 +117,8 @@ class Generator(nn.Module):
                 f"a slice of {x}×{y} does not fit the generator: pad both sides to multiples of {GRID}, "
                 f"at least {MIN_SIZE}"
             )
-        latent = self.latent(site, source_contrast, target_contrast)
+        with torch.autocast(source.device.type, enabled=False):  # tiny and decisive: always in full precision
+            latent = self.latent(site, source_contrast, target_contrast)
         features = source
         for name in self.stages:
             features = self.get_submodule(name)(features)
@@ -130,5 +132,6 @@ class Generator(nn.Module):
         if self.settings.conditioning == "none":
             return None
         sizes = {"n_sites": self.n_sites, "n_contrasts": self.n_contrasts}
-        latent: Tensor = self.mapper(one_hot_codes(site, source_contrast, target_contrast, **sizes))
+        codes = one_hot_codes(site, source_contrast, target_contrast, **sizes)
+        latent: Tensor = self.mapper(codes.to(next(self.mapper.parameters()).dtype))
         return latent

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polysite.networks.borders import reflect
 from polysite.networks.dropout import Dropout
 from polysite.networks.norm import NormKind, norm
-
-
-def reflect(x: Tensor, pad: int) -> Tensor:
-    """Mirror the borders without repeating the edge; (batch, channel, x, y)."""
-    return F.pad(x, (pad, pad, pad, pad), mode="reflect") if pad else x
+from polysite.networks.to_image import convolve_to_one
 
 
 class Stage(nn.Module):
@@ -69,4 +66,5 @@ class OutStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, channel, x, y) to (batch, 1, x, y)."""
-        return torch.tanh(self.conv(reflect(x, 3)).float())
+        bias = cast(Tensor, self.conv.bias)
+        return torch.tanh(convolve_to_one(reflect(x, 3), self.conv.weight, bias))
