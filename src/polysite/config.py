@@ -35,7 +35,9 @@ def _expand(path: Path) -> Path:
     text = str(path)
     for variable in re.findall(r"\$\{(\w+)\}", text):
         if variable not in os.environ:
-            raise ValueError(f"the path {text!r} needs the environment variable {variable}; set it to a folder")
+            raise ValueError(
+                f"the path {text!r} needs the environment variable {variable}; set it to a folder"
+            )
     return Path(os.path.expandvars(text)).expanduser()
 
 
@@ -63,10 +65,12 @@ class Component(BaseModel):
 class _Folder(Section):
     path: Path
     where: dict[str, str] = Field(
-        default={}, description="keep the subjects whose participants.tsv (or table) columns have these values"
+        default={},
+        description="keep the subjects whose participants.tsv (or table) columns have these values",
     )
     contrasts: dict[Name, str] = Field(
-        default={}, description="contrast in the run -> BIDS suffix, table column or file token; default: the same"
+        default={},
+        description="contrast in the run -> BIDS suffix, table column or file token; default: the same",
     )
 
     def folder(self) -> Path:
@@ -106,7 +110,9 @@ class PhantomData(Section):
     kind: Literal["brain"] = "brain"
     hospital: Name = Field(description="one of the consortium's hospitals: `polysite phantom --list`")
     n_subjects: int = Field(default=6, ge=1, le=10_000)
-    contrasts: tuple[Name, ...] | None = Field(default=None, description="default: what the hospital acquires")
+    contrasts: tuple[Name, ...] | None = Field(
+        default=None, description="default: what the hospital acquires"
+    )
     voxel_mm: float | None = Field(
         default=None, gt=0, le=20, description="in-plane voxel size; default: the hospital's own"
     )
@@ -120,16 +126,19 @@ class Prepare(Section):
     """From scans to normalised volumes on one grid."""
 
     reference: Name | None = Field(
-        default=None, description="contrast whose grid the others are brought to; default: the first that a case has"
+        default=None,
+        description="contrast whose grid the others are brought to; default: the first that a case has",
     )
     register: Literal["auto", "always", "never"] = Field(
         default="auto", description="rigid registration to the reference; auto: where the grids differ"
     )
     spacing_mm: tuple[float, float, float] | None = Field(
-        default=None, description="resample the reference grid to this voxel size (canonical axes); default: keep it"
+        default=None,
+        description="resample the reference grid to this voxel size (canonical axes); default: keep it",
     )
     percentiles: tuple[float, float] = Field(
-        default=(0.0, 99.5), description="of the voxels inside the mask, mapped to -1 and 1; beyond is clipped"
+        default=(0.0, 99.5),
+        description="of the voxels inside the mask, mapped to -1 and 1; beyond is clipped",
     )
     mask: Literal["foreground", "nonzero", "none"] = "foreground"
 
@@ -202,7 +211,7 @@ class Training(Section):
     compile: bool = False
     validate_every: int = Field(default=1, ge=0, description="rounds between validations; 0: never")
     validation_slices: int = Field(default=16, ge=1, description="slices a site validates on")
-    checkpoint_every: int = Field(default=1, ge=1, description="rounds between checkpoints")
+    common_start: bool = Field(default=True, description="false: every site starts from its own random model")
 
 
 class Evaluate(Section):
@@ -216,7 +225,9 @@ class Run(Section):
     """A whole run."""
 
     name: Name
-    label: str | None = Field(default=None, description="the method's name in reports; default: the algorithm's")
+    label: str | None = Field(
+        default=None, description="the method's name in reports; default: the algorithm's"
+    )
     seed: int = Field(default=7, ge=0, lt=2**63)
     device: str = "cpu"
     cache: Path = Path(".polysite-cache")
@@ -257,6 +268,7 @@ class Run(Section):
     def digest(self) -> str:
         """SHA-256 of everything that decides the trained models (not label, cache, device or engine)."""
         content = self.model_dump(mode="json", exclude={"label", "cache", "device", "engine", "evaluate"})
+        content["order"] = list(self.sites)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -284,7 +296,8 @@ def _line(node: yaml.Node | None, location: Sequence[int | str]) -> int | None:
     return line
 
 
-def _explain(error: ValidationError, where: str, root: yaml.Node | None, prefix: tuple[str, ...] = ()) -> str:
+def explain(error: ValidationError, where: str, root: yaml.Node | None, prefix: tuple[str, ...] = ()) -> str:
+    """A validation error as lines ``file:line: key: what is wrong``."""
     lines = []
     for item in error.errors():
         location = (*prefix, *item["loc"])
@@ -375,7 +388,7 @@ def build(raw: Mapping[str, Any], where: str = "run", root: yaml.Node | None = N
     try:
         run = Run(**full)
     except ValidationError as error:
-        raise ConfigError(_explain(error, where, root)) from error
+        raise ConfigError(explain(error, where, root)) from error
     updates = {}
     for kind, key in (
         ("tasks", "task"),
@@ -387,7 +400,7 @@ def build(raw: Mapping[str, Any], where: str = "run", root: yaml.Node | None = N
         try:
             settings = settings_of(kind, component)
         except ValidationError as error:
-            raise ConfigError(_explain(error, where, root, (key,))) from error
+            raise ConfigError(explain(error, where, root, (key,))) from error
         except ConfigError as error:
             line = _line(root, (key, "name"))
             raise ConfigError(f"{where}{f':{line}' if line else ''}: {key}.name: {error}") from error

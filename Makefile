@@ -1,0 +1,26 @@
+# Two commands for a newcomer: `make demo` and `make test`. Python ≥ 3.11 and git are all they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints/cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[track,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/polysite compare recipes/studies/demo.yaml --out runs/demo
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist runs/demo .polysite-cache

@@ -1,0 +1,339 @@
+"""The command line. Verbs import what they need when they run, so that ``--help`` is at once there."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polysite.errors import ConfigError, PolysiteError
+
+app = typer.Typer(
+    name="polysite",
+    help="Personalised federated learning for MRI: every site gets the model that is best for it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="the run's configuration")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="a folder made by `polysite train`")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="replace a value of the YAML, e.g. training.rounds=3"),
+]
+
+
+def main() -> None:
+    """Run the command line; what a user can cause ends with one message and a status other than 0."""
+    try:
+        app(standalone_mode=False)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except PolysiteError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; nothing that was finished is lost", 130)
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(
+                f"{error.filename or 'disk'}: no space left on the device: make room and run the command again",
+                1,
+            )
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)
+    except _usage_errors() as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
+
+
+def _usage_errors() -> type[Exception]:
+    import click
+
+    return click.ClickException
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"polysite: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="folder to make")] = None,
+    kind: Annotated[str, typer.Option(help="brain")] = "brain",
+    sites: Annotated[int, typer.Option(min=1, help="hospitals")] = 4,
+    subjects: Annotated[int, typer.Option(min=1, help="subjects a hospital")] = 6,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    voxel_mm: Annotated[
+        float | None, typer.Option(min=0.5, help="in-plane voxel size; default: the hospital's own")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="print the hospitals that there are")] = False,
+) -> None:
+    """Make a consortium of hospitals with procedural anatomy, real protocols and known truth, as BIDS."""
+    from polysite.phantom import consortium
+    from polysite.progress import console
+
+    if kind != "brain":
+        raise ConfigError(f"--kind {kind!r}: choose one of: brain")
+    if list_:
+        _hospitals()
+        return
+    if out is None:
+        raise ConfigError("say where to write: polysite phantom OUT (or --list for the hospitals)")
+    terminal = console()
+    consortium.write_consortium(
+        out,
+        n_sites=sites,
+        n_subjects=subjects,
+        seed=seed,
+        voxel_mm=voxel_mm,
+        progress=lambda text: terminal.print(text, soft_wrap=True),
+    )
+    typer.echo(f"{out}")
+
+
+def _hospitals() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from polysite.phantom.consortium import hospitals
+
+    table = Table("hospital", "scanner", "field", "contrasts", box=None)
+    for hospital in hospitals():
+        table.add_row(
+            hospital.name,
+            f"{hospital.manufacturer} {hospital.model}",
+            f"{hospital.field_t:g} T",
+            " ".join(hospital.contrasts),
+        )
+    Console().print(table)
+
+
+@app.command()
+def check(run_file: RunFile, set_: Overrides = None) -> None:
+    """Read every case of every site and report all trouble as one table; status 1 if there is an error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from polysite.cases import find_cases, split_cases
+    from polysite.config import load
+    from polysite.data.check import check_run
+    from polysite.progress import console
+
+    run = load(run_file, set_ or [])
+    terminal = console()
+    found = find_cases(run, lambda text: terminal.print(text, soft_wrap=True))
+    findings = check_run(run, found)
+    table = Table("", "site", "case", "contrast", "what", box=None)
+    for finding in findings:
+        colour = "red" if finding.level == "error" else "yellow"
+        table.add_row(
+            f"[{colour}]{finding.level}[/]",
+            finding.site,
+            finding.case or "",
+            finding.contrast or "",
+            finding.message,
+        )
+    if findings:
+        Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200).print(table)
+    n_errors = sum(finding.level == "error" for finding in findings)
+    n_cases = sum(len(cases) for cases in found.values())
+    typer.echo(
+        f"{n_cases} cases at {len(found)} sites: {n_errors} errors, {len(findings) - n_errors} warnings"
+    )
+    if n_errors:
+        raise typer.Exit(1)
+    split_cases(run, found)
+
+
+@app.command()
+def prepare(run_file: RunFile, set_: Overrides = None) -> None:
+    """Prepare all cases now (orientation, registration, mask, normalisation); training does it otherwise."""
+    from polysite.cases import find_cases, prepare_cases, split_cases
+    from polysite.config import load
+    from polysite.progress import console
+
+    run = load(run_file, set_ or [])
+    terminal = console()
+
+    def show(text: str) -> None:
+        terminal.print(text, soft_wrap=True)
+
+    found = find_cases(run, show)
+    prepared = prepare_cases(run, found, split_cases(run, found), show)
+    for site, splits in prepared.items():
+        typer.echo(f"{site}: " + ", ".join(f"{len(cases)} {split}" for split, cases in splits.items()))
+
+
+@app.command()
+def plan(
+    run_file: RunFile,
+    json_: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    set_: Overrides = None,
+) -> None:
+    """Say what would leave each site, before anything runs; needs no data."""
+    import json
+
+    from polysite.config import load
+    from polysite.federation.share import explain
+    from polysite.run import plan as make_plan
+
+    description = make_plan(load(run_file, set_ or []))
+    typer.echo(json.dumps(description, indent=1) if json_ else explain(description), nl=json_)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a run's YAML, for editors."""
+    import json
+
+    from polysite.config import Run
+
+    typer.echo(json.dumps(Run.model_json_schema(), indent=1))
+
+
+@app.command()
+def train(
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="RUN.yaml", help="not needed with --resume")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder to make")] = None,
+    set_: Overrides = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
+) -> None:
+    """Train a federation; a stopped run continues with --resume as if it had not stopped."""
+    from polysite import config
+    from polysite.progress import console
+    from polysite.run import create
+
+    overrides = list(set_ or [])
+    overrides += [f"device={device}"] if device else []
+    overrides += [f"seed={seed}"] if seed is not None else []
+    run = config.load(run_file, overrides) if run_file else None
+    terminal = console()
+    if resume is not None:
+        if out is not None and out != resume:
+            raise ConfigError(f"--out {out}: --resume {resume} names the folder already; leave one out")
+        folder = resume
+        _same_run(folder, run, overrides)
+    else:
+        if run is None:
+            raise ConfigError("say what to train: polysite train RUN.yaml --out FOLDER, or --resume FOLDER")
+        folder = out or Path("runs") / run.name
+        create(run, folder, lambda text: terminal.print(text, soft_wrap=True))
+        terminal.print((folder / "share_plan.txt").read_text(encoding="utf-8").split("\nLeaves the site")[0])
+    _train(folder, terminal)
+    typer.echo(f"{folder}")
+
+
+def _same_run(folder: Path, run: Any, overrides: list[str]) -> None:
+    """Refuse to go on with another configuration than the folder's."""
+    from polysite.run import differences, open_run
+
+    old = open_run(folder)
+    if run is None and overrides:
+        raise ConfigError(
+            "--set, --device and --seed belong to a new run; --resume takes the folder's own configuration"
+        )
+    if run is not None and run.digest() != old.digest():
+        lines = "\n".join(f"  {line}" for line in differences(old, run))
+        raise ConfigError(
+            f"{folder}: was trained with another configuration:\n{lines}\nstart anew with another --out"
+        )
+
+
+def _train(folder: Path, terminal: Any) -> None:
+    from polysite.progress import shown
+    from polysite.run import done_rounds, open_run
+    from polysite.run import train as run_training
+    from polysite.tensorboard import listener
+
+    run = open_run(folder)
+    first = done_rounds(run, folder)
+    try:
+        with shown(run, first, terminal) as show:
+            board = listener(folder, first)
+            run_training(
+                folder, [show, *([board] if board else [])], lambda text: terminal.print(text, soft_wrap=True)
+            )
+    except KeyboardInterrupt:
+        raise PolysiteError(f"stopped; go on with: polysite train --resume {folder}") from None
+
+
+@app.command()
+def evaluate(folder: RunFolder) -> None:
+    """Predict and score every test case: predictions/ and scores.csv."""
+    from polysite.evaluate.summary import aggregate
+    from polysite.predictions import evaluate as run_evaluation
+    from polysite.progress import console
+
+    terminal = console()
+    scores = run_evaluation(folder, lambda text: terminal.print(text, soft_wrap=True))
+    _print_rows(aggregate(scores))
+    typer.echo(f"{folder / 'scores.csv'}")
+
+
+def _print_rows(rows: Any) -> None:
+    from rich.console import Console
+
+    from polysite.tables import summary_table
+
+    Console(width=None if sys.stdout.isatty() else 120).print(summary_table(rows))
+
+
+@app.command()
+def predict(
+    folder: RunFolder,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="a volume or a BIDS folder")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="a .nii.gz file, or a folder for a BIDS folder")],
+    site: Annotated[str, typer.Option(help="whose model")],
+    task: Annotated[str | None, typer.Option(help="SOURCE->TARGET; default: by the file's name")] = None,
+) -> None:
+    """Synthesise volumes: whole, on the input's own grid."""
+    from polysite.predictions import predict as run_prediction
+
+    for path in run_prediction(folder, site, source, out, task):
+        typer.echo(f"{path}")
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN_FOLDER…")],
+    out: Annotated[Path | None, typer.Option(help="default: report.html in the first folder")] = None,
+) -> None:
+    """Write one self-contained page about one or several runs."""
+    from polysite.report.page import build_report
+
+    typer.echo(f"{build_report(folders, out or folders[0] / 'report.html')}")
+
+
+@app.command()
+def compare(
+    study_file: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="methods × seeds over one run's YAML")
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the runs and of report.html")],
+) -> None:
+    """Train, evaluate and compare several methods; goes on where it was stopped."""
+    from polysite.evaluate.summary import summary_rows
+    from polysite.progress import console
+    from polysite.report.page import build_report
+    from polysite.study import compare as run_study
+
+    terminal = console()
+    folders, scores = run_study(
+        study_file,
+        out,
+        lambda folder: _train(folder, terminal),
+        lambda text: terminal.print(text, soft_wrap=True),
+    )
+    _print_rows(summary_rows(scores))
+    typer.echo(f"{build_report(folders, out / 'report.html')}")

@@ -1,0 +1,139 @@
+"""From a run's configuration and its prepared data to the sites and the server that take part."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polysite.algorithms.algorithm import Algorithm
+from polysite.config import Run, settings_of
+from polysite.federation.share import SitePlan, site_plan
+from polysite.federation.site import Site, Slot
+from polysite.federation.store import Saver, Store
+from polysite.registry import lookup
+from polysite.seeds import derive
+from polysite.tasks.task import Task
+
+Cases = Mapping[str, Mapping[str, Sequence[Any]]]
+"""Site -> split ("train", "validation", "test") -> prepared cases."""
+
+POOLED = "pooled"
+"""The only participant of a run whose algorithm pools the data."""
+
+
+def make_task(run: Run) -> Task:
+    """The run's task, on its device."""
+    task: Task = lookup("tasks", run.task.name)(
+        settings_of("tasks", run.task),
+        network=run.network,
+        training=run.training,
+        contrasts=run.contrasts,
+        tasks={name: site.tasks for name, site in run.sites.items()},
+        device=run.device,
+    )
+    return task
+
+
+def make_algorithm(run: Run) -> Algorithm:
+    """The run's algorithm."""
+    algorithm: Algorithm = lookup("algorithms", run.algorithm.name)(settings_of("algorithms", run.algorithm))
+    return algorithm
+
+
+def participants(run: Run, algorithm: Algorithm) -> list[str]:
+    """Names of those who train, in their fixed order."""
+    return [POOLED] if algorithm.pools_data else list(run.sites)
+
+
+def make_plans(run: Run, task: Task, algorithm: Algorithm) -> dict[str, SitePlan]:
+    """The share plan of every participant, from models without memory."""
+    with torch.device("meta"):
+        return {
+            name: site_plan(
+                task, algorithm, task.build(None if name == POOLED else name, None, device="meta")
+            )
+            for name in participants(run, algorithm)
+        }
+
+
+@dataclass
+class Crew:
+    """All that takes part in a run in this process."""
+
+    run: Run
+    folder: Path
+    task: Task
+    algorithm: Algorithm
+    plans: Mapping[str, SitePlan]
+    sites: dict[str, Site]
+    saver: Saver
+
+    def initial(self) -> dict[str, Tensor]:
+        """The server's first state: the common initial values of everything that any site shares."""
+        state: dict[str, Tensor] = {}
+        for site in self.sites.values():
+            slot = site.slot()
+            state |= {name: slot.initial[name] for name in site.plan.shared}
+        return state
+
+    def server_store(self) -> Store:
+        """The server's versions."""
+        return Store(self.folder / "server" / "store", self.run.digest())
+
+
+def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
+    """Build every participant of a run.
+
+    Parameters
+    ----------
+    cases : mapping
+        Site -> split -> prepared cases.
+    folder : Path
+        The run folder; states are kept below it.
+    """
+    task, algorithm = make_task(run), make_algorithm(run)
+    plans = make_plans(run, task, algorithm)
+    seed = derive(run.seed, "initial")
+    slots: dict[tuple[str, ...], Slot] = {}
+
+    def slot(name: str) -> Slot:
+        architecture = (*plans[name].shared, "", *plans[name].private)
+        if architecture not in slots:
+            model = task.build(None if name == POOLED else name, seed)
+            networks = task.networks(model)
+            initial = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+            slots[architecture] = Slot(model, networks, task.optimisers(model), initial)
+        return slots[architecture]
+
+    def own_start(name: str) -> Mapping[str, Tensor]:
+        model = task.build(None if name == POOLED else name, derive(seed, name))
+        return {key: value.detach().cpu() for key, value in model.state_dict().items()}
+
+    def data(name: str, split: str) -> Any:
+        if name == POOLED:
+            return task.pool([task.data(site, cases[site][split]) for site in run.sites])
+        return task.data(name, cases[name][split])
+
+    sites = {}
+    for name in plans:
+        members = list(run.sites) if name == POOLED else [name]
+        has_validation = all(cases[site].get("validation") for site in members)
+        sites[name] = Site(
+            name=name,
+            task=task,
+            algorithm=algorithm,
+            training=run.training,
+            seed=run.seed,
+            plan=plans[name],
+            data=data(name, "train"),
+            validation=data(name, "validation") if has_validation else None,
+            store=Store(folder / "sites" / name / "store", run.digest()),
+            saver=saver,
+            slot=partial(slot, name),
+            own_start=None if run.training.common_start else partial(own_start, name),
+        )
+    return Crew(run, folder, task, algorithm, plans, sites, saver)

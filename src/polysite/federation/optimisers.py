@@ -1,0 +1,42 @@
+"""Optimiser moments as tensors by name, so that they can be stored and swapped like weights."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def moments(networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+    """All state tensors: ``"generator/enc1.weight/exp_avg"`` → tensor (the optimiser's own, not a copy)."""
+    return {
+        f"{key}/{name}/{field}": value
+        for key, optimiser in optimisers.items()
+        for name, parameter in networks[key].named_parameters()
+        for field, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def restore(
+    networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer], stored: Mapping[str, Tensor]
+) -> None:
+    """Put stored moments back, in place where tensors are already there; what is not stored begins anew."""
+    for key, optimiser in optimisers.items():
+        parameters = dict(networks[key].named_parameters())
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for full, value in stored.items():
+            network, _, rest = full.partition("/")
+            if network == key:
+                name, _, field = rest.rpartition("/")
+                by_name.setdefault(name, {})[field] = value
+        for name, parameter in parameters.items():
+            if name not in by_name:
+                optimiser.state.pop(parameter, None)
+                continue
+            state = optimiser.state[parameter]
+            for field, value in by_name[name].items():
+                old = state.get(field)
+                if old is not None:
+                    old.copy_(value)
+                else:
+                    # Adam keeps its step counter where it made it: on the CPU unless the optimiser is fused
+                    state[field] = value.to(parameter.device, copy=True)

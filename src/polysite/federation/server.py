@@ -1,0 +1,104 @@
+"""The server: rounds, aggregation, and the state that all sites start a round from."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from polysite.algorithms.algorithm import Message
+from polysite.errors import PolysiteError
+from polysite.federation.crew import Crew
+from polysite.federation.store import write_tensors
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Engine(Protocol):
+    """A carrier: brings the server's state to the sites and their messages back, in the order of the sites."""
+
+    def visit(self, round_: int, news: Mapping[str, Tensor], sites: Iterable[str]) -> Iterator[Message]:
+        """Messages of one round, one after another, so that none has to be kept."""
+        ...
+
+    def close(self) -> None:
+        """End whatever the engine started."""
+        ...
+
+
+def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
+    """Run all rounds that are not done yet, then write the final models.
+
+    The server's version ``r`` is its state after ``r`` rounds. It is written after every site's, so a run that was
+    stopped goes on from the server's last version: each site has that version, or already the next.
+    """
+    store, rounds = crew.server_store(), crew.run.training.rounds
+    store.clean()
+    for site in crew.sites.values():
+        site.store.clean()
+    done = store.versions()
+    if done:
+        state, _ = store.load(done[-1], verify=True)
+        first = done[-1]
+    else:
+        state, first = crew.initial(), 0
+        crew.saver.submit(store, 0, state, {})
+    for round_ in range(first, rounds):
+        start = time.perf_counter()
+        worked: list[float] = []
+        messages = _checked(engine.visit(round_, state, crew.sites), crew, round_, worked, emit)
+        state = crew.algorithm.aggregate(state, messages)
+        for (
+            _
+        ) in messages:  # an algorithm that aggregates nothing leaves messages unread; the sites still work
+            pass
+        crew.saver.submit(store, round_ + 1, state, {})
+        seconds = time.perf_counter() - start
+        emit(
+            {
+                "event": "round",
+                "round": round_,
+                "seconds": seconds,
+                "overhead_seconds": max(0.0, seconds - sum(worked)),
+            }
+        )
+    crew.saver.wait()
+    write_final(crew, state)
+
+
+def write_final(crew: Crew, state: Mapping[str, Tensor]) -> None:
+    """Write ``server/model.safetensors`` and every site's evaluated model beside its store."""
+    rounds = crew.run.training.rounds
+    write_tensors(crew.folder / "server" / "model.safetensors", state)
+    for name, site in crew.sites.items():
+        whole = site.final(rounds, state)
+        for member in crew.run.sites if name not in crew.run.sites else [name]:
+            own = crew.task.build(member, None, device="meta").state_dict()
+            write_tensors(
+                crew.folder / "sites" / member / "model.safetensors", {key: whole[key] for key in own}
+            )
+
+
+def _checked(
+    messages: Iterable[Message], crew: Crew, round_: int, worked: list[float], emit: Emit
+) -> Iterator[Message]:
+    """Messages that keep to the share plan, each reported once."""
+    for message in messages:
+        plan = crew.plans[message.site].shared
+        for name, tensor in message.tensors.items():
+            if name not in plan:
+                raise PolysiteError(f"{message.site}: sent {name!r}, which is not in its share plan")
+            if tensor.shape != plan[name].shape or tensor.dtype != plan[name].dtype:
+                raise PolysiteError(
+                    f"{message.site}: sent {name!r} as {tuple(tensor.shape)} {tensor.dtype}, "
+                    f"not {tuple(plan[name].shape)} {plan[name].dtype}"
+                )
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise PolysiteError(
+                    f"{message.site}: {name!r} is not finite after round {round_}: training diverged there; "
+                    "lower training.learning_rate or look at the site's images with `polysite check`"
+                )
+        worked.append(message.facts["seconds"])
+        emit({"event": "site", "round": round_, "site": message.site, **message.facts})
+        yield message

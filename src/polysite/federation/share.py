@@ -1,0 +1,120 @@
+"""The share plan: what leaves each site and what stays, before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from polysite.algorithms.algorithm import Algorithm
+from polysite.errors import PolysiteError
+from polysite.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """What one site shares: names partition the model's state."""
+
+    shared: dict[str, Tensor]
+    private: dict[str, Tensor]
+    networks: dict[str, nn.Module]
+
+    @property
+    def bytes_per_round(self) -> int:
+        """Bytes of the shared tensors, one way."""
+        return _n_bytes(self.shared)
+
+    @property
+    def values(self) -> int:
+        """Numbers in the shared tensors."""
+        return sum(tensor.numel() for tensor in self.shared.values())
+
+
+def site_plan(task: Task, algorithm: Algorithm, model: nn.Module) -> SitePlan:
+    """The plan of one site's model.
+
+    Raises
+    ------
+    PolysiteError
+        If the algorithm shares a name that the model does not have.
+    """
+    state = model.state_dict()
+    names = set() if algorithm.pools_data else algorithm.shared(model)
+    unknown = names - set(state)
+    if unknown:
+        raise PolysiteError(f"the algorithm shares {sorted(unknown)[0]!r}, which is no tensor of the model")
+    return SitePlan(
+        shared={name: tensor for name, tensor in state.items() if name in names},
+        private={name: tensor for name, tensor in state.items() if name not in names},
+        networks=dict(task.networks(model)),
+    )
+
+
+def describe(plans: Mapping[str, SitePlan]) -> dict[str, Any]:
+    """The plans of all sites as JSON: networks, what is shared, what is private, and each site's bytes."""
+    networks: dict[str, Any] = {}
+    for plan in plans.values():
+        for name, network in plan.networks.items():
+            if name not in networks:
+                networks[name] = {
+                    "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                    "shared": _part(plan.shared, name),
+                    "private": _part(plan.private, name),
+                }
+    shared = {name: tensor for plan in plans.values() for name, tensor in plan.shared.items()}
+    private = {name for plan in plans.values() for name in plan.private}
+    return {
+        "networks": networks,
+        "shared": {
+            "values": sum(tensor.numel() for tensor in shared.values()),
+            "bytes_per_round": _n_bytes(shared),
+            "names": sorted(shared),
+        },
+        "private": {"names": sorted(private)},
+        "sites": {
+            site: {
+                "networks": list(plan.networks),
+                "values": plan.values,
+                "bytes_up": plan.bytes_per_round,
+                "bytes_down": plan.bytes_per_round,
+            }
+            for site, plan in plans.items()
+        },
+    }
+
+
+def explain(description: Mapping[str, Any]) -> str:
+    """The description as plain text, for a terminal and for ``share_plan.txt``."""
+    lines = ["What leaves each site in a round, and what stays", ""]
+    width = max(len(name) for name in description["networks"])
+    lines.append(f"{'network':<{width}}  {'parameters':>12}  {'values shared':>14}  {'values private':>14}")
+    for name, network in description["networks"].items():
+        lines.append(
+            f"{name:<{width}}  {network['parameters']:>12,}  {network['shared']['values']:>14,}"
+            f"  {network['private']['values']:>14,}"
+        )
+    lines.append("")
+    for site, part in description["sites"].items():
+        lines.append(
+            f"{site}: {part['values']:,} values; {part['bytes_up']:,} bytes up and "
+            f"{part['bytes_down']:,} bytes down a round"
+        )
+    for title, names in (
+        ("Leaves the site", description["shared"]["names"]),
+        ("Stays at the site", description["private"]["names"]),
+    ):
+        lines += ["", f"{title} ({len(names)} tensors)", *(f"  {name}" for name in names or ["nothing"])]
+    return "\n".join(lines) + "\n"
+
+
+def _part(tensors: Mapping[str, Tensor], network: str) -> dict[str, int]:
+    mine = {name: tensor for name, tensor in tensors.items() if name.startswith(network + ".")}
+    return {
+        "tensors": len(mine),
+        "values": sum(tensor.numel() for tensor in mine.values()),
+        "bytes": _n_bytes(mine),
+    }
+
+
+def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

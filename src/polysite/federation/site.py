@@ -1,0 +1,217 @@
+"""One site's round: its state in, what arrived on top, the algorithm's local work, its state out."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from polysite.algorithms.algorithm import Algorithm, Message, Place
+from polysite.config import Training
+from polysite.errors import CheckpointError, PolysiteError
+from polysite.federation.optimisers import moments, restore
+from polysite.federation.share import SitePlan
+from polysite.federation.store import Saver, Store
+from polysite.seeds import derive
+from polysite.tasks.task import AfterStep, Effort, Penalty, Task, TrainingData, rate_factor
+
+
+@dataclass
+class Slot:
+    """One model object with its optimisers, which the sites of one architecture use in turn."""
+
+    model: nn.Module
+    networks: Mapping[str, nn.Module]
+    optimisers: Mapping[str, Optimizer]
+    initial: Mapping[str, Tensor]
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    holder: tuple[str, int] | None = None
+    """Site and version whose state the slot holds now."""
+
+
+@dataclass
+class Site:
+    """A hospital as the federation sees it.
+
+    Parameters
+    ----------
+    slot : callable
+        Gives the model object of this site's architecture.
+    own_start : callable or None
+        Gives this site's own initial state, where sites do not start from a common one.
+    """
+
+    name: str
+    task: Task
+    algorithm: Algorithm
+    training: Training
+    seed: int
+    plan: SitePlan
+    data: TrainingData
+    validation: TrainingData | None
+    store: Store
+    saver: Saver
+    slot: Callable[[], Slot]
+    own_start: Callable[[], Mapping[str, Tensor]] | None = None
+
+    def work(self, round_: int, news: Mapping[str, Tensor]) -> Message:
+        """Do one round and keep the result; a round that is already kept is not done again.
+
+        Parameters
+        ----------
+        round_ : int
+            From 0; the site's version ``round_`` is read and ``round_ + 1`` written.
+        news : mapping of str to Tensor
+            What the server holds; of it, the names that this site shares.
+        """
+        if round_ + 1 in self.store.versions():
+            outbox, facts = self.store.load(round_ + 1, prefix="outbox/", verify=True)
+            return Message(self.name, outbox, facts["n_samples"], {**facts, "redone": False})
+        start = time.perf_counter()
+        slot = self._enter(round_)
+        if round_ > 0 or self.own_start is None:
+            self._arrive(slot.model, news)
+        entered = time.perf_counter()
+        facts = self._validate(slot.model, round_)
+        fit, losses = self._fit(slot, round_)
+        place = Place(self.name, round_, slot.memory)
+        message = self.algorithm.local(place, slot.model, fit, news)
+        undeclared = set(message) - set(self.plan.shared)
+        if undeclared:
+            raise PolysiteError(
+                f"{self.name}: {sorted(undeclared)[0]!r} would leave the site but is not in its share plan"
+            )
+        worked = time.perf_counter()
+        outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
+        facts |= {
+            "losses": losses,
+            "n_samples": self.data.n_samples,
+            "bytes_in": self.plan.bytes_per_round,
+            "bytes_out": sum(tensor.numel() * tensor.element_size() for tensor in outbox.values()),
+            "seconds": worked - entered,
+        }
+        self._leave(slot, round_ + 1, outbox, facts)
+        facts["carried_seconds"] = time.perf_counter() - worked + entered - start
+        return Message(self.name, outbox, self.data.n_samples, facts)
+
+    def final(self, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The site's evaluated model: its private part after the last round and the server's shared part."""
+        private, _ = self.store.load(version, prefix="private/", verify=True)
+        shared = {name: server[name] for name in self.plan.shared}
+        whole = {**private, **shared}
+        missing = (set(self.plan.shared) | set(self.plan.private)) - set(whole)
+        if missing:
+            raise CheckpointError(f"{self.store.path(version)}: lacks {sorted(missing)[0]!r}")
+        return whole
+
+    def _enter(self, version: int) -> Slot:
+        """The slot with this site's private state, moments and memory of a version."""
+        slot = self.slot()
+        if slot.holder == (self.name, version):
+            return slot
+        slot.holder = None
+        if version == 0:
+            _fill(slot.model, self.own_start() if self.own_start else slot.initial, self.name)
+            restore(slot.networks, slot.optimisers, {})
+            slot.memory.clear()
+            return slot
+        self.saver.wait_for(self.store)
+        tensors, _ = self.store.load(version)
+        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}, "outbox": {}}
+        for full, tensor in tensors.items():
+            part, _, name = full.partition("/")
+            parts[part][name] = tensor
+        _fill(slot.model, parts["private"], self.name)
+        restore(slot.networks, slot.optimisers, parts["optimiser"])
+        slot.memory.clear()
+        slot.memory.update(parts["memory"])
+        return slot
+
+    def _leave(
+        self, slot: Slot, version: int, outbox: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> None:
+        """Keep the site's state as a version."""
+        state = slot.model.state_dict()
+        tensors = {
+            **{f"private/{name}": state[name] for name in self.plan.private},
+            **{
+                f"optimiser/{name}": tensor
+                for name, tensor in moments(slot.networks, slot.optimisers).items()
+            },
+            **{f"memory/{name}": tensor for name, tensor in slot.memory.items()},
+            **{f"outbox/{name}": tensor for name, tensor in outbox.items()},
+        }
+        self.saver.save(self.store, version, tensors, facts)
+        slot.holder = (self.name, version)
+
+    def _arrive(self, model: nn.Module, news: Mapping[str, Tensor]) -> None:
+        """Put what the server holds in the place of the shared names."""
+        missing = set(self.plan.shared) - set(news)
+        if missing:
+            raise PolysiteError(f"{self.name}: the server did not send {sorted(missing)[0]!r}")
+        _fill(model, {name: news[name] for name in self.plan.shared}, self.name)
+
+    def _validate(self, model: nn.Module, round_: int) -> dict[str, Any]:
+        """Losses on held-out data of the model that would be evaluated now: what arrived and the site's own."""
+        every = self.training.validate_every
+        if self.validation is None or every == 0 or round_ % every:
+            return {"validation": None}
+        seed = derive(self.seed, "validation", self.name)
+        return {
+            "validation": self.task.validate(model, self.validation, self.training.validation_slices, seed)
+        }
+
+    def _fit(self, slot: Slot, round_: int) -> tuple[Any, dict[str, float]]:
+        """The task's loop bound to this site and round, and the dictionary that its losses go to."""
+        losses: dict[str, float] = {}
+        training = self.training
+
+        def fit(
+            model: nn.Module,
+            *,
+            penalty: Penalty | None = None,
+            after_step: AfterStep | None = None,
+            only: Collection[str] | None = None,
+        ) -> None:
+            effort = Effort(
+                n_steps=training.steps_per_round,
+                batch_size=training.batch_size,
+                rate_factor=rate_factor(
+                    round_,
+                    rounds=training.rounds,
+                    flat_rounds=training.flat_rounds,
+                    end=training.schedule_end,
+                ),
+                seed=derive(self.seed, "fit", round_, self.name, len(losses)),
+            )
+            losses.update(
+                self.task.fit(
+                    model,
+                    self.data,
+                    effort,
+                    slot.optimisers,
+                    penalty=penalty,
+                    after_step=after_step,
+                    only=only,
+                )
+            )
+
+        return fit, losses
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, values: Mapping[str, Tensor], site: str) -> None:
+    """Copy values into the model's state by name, never changing a dtype or shape."""
+    state = model.state_dict()
+    for name, value in values.items():
+        if name not in state or state[name].shape != value.shape or state[name].dtype != value.dtype:
+            has = (
+                f"{tuple(state[name].shape)} {state[name].dtype}" if name in state else "nothing of that name"
+            )
+            raise PolysiteError(
+                f"{site}: cannot take {name!r} {tuple(value.shape)} {value.dtype}: the site's model has {has}"
+            )
+        state[name].copy_(value)
