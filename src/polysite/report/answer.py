@@ -1,0 +1,114 @@
+"""The answer first: does the federation help each site?"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from polysite.evaluate.compare import Comparison, Verdict, compare
+from polysite.evaluate.table import Score
+from polysite.report.words import interval_text, p_text, plural, signed
+
+METRIC = "psnr_db"
+_ORDER = {"local": 0, "fedavg": 1, "pflsynth": 3, "central": 4}
+DESCRIPTIONS = {
+    "local": "each site trains alone, on its own scans",
+    "fedavg": "one model for all sites, averaged after every round",
+    "pflsynth": "a shared part is averaged, each site keeps its own part and its own code",
+    "central": "all scans pooled in one place: a reference, not a federation",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The question's answer in words, and the comparisons that it rests on."""
+
+    headline: str
+    detail: str
+    verdict: Verdict | None = None
+    main: str | None = None
+    baseline: str | None = None
+    by_site: list[Comparison] = field(default_factory=list)
+    others: list[Comparison] = field(default_factory=list)
+    against_average: list[Comparison] = field(default_factory=list)
+    average: str | None = None
+
+
+def order_methods(algorithms: Mapping[str, str]) -> list[str]:
+    """Methods from training alone to pooled data; ``algorithms`` maps a method to its algorithm."""
+    return sorted(algorithms, key=lambda method: _ORDER.get(algorithms[method], 2))
+
+
+def main_method(algorithms: Mapping[str, str]) -> str | None:
+    """The method that the question is about: pFLSynth, repaired where there are several, or the last other."""
+    federated = [
+        method for method in order_methods(algorithms) if algorithms[method] not in ("local", "central")
+    ]
+    for wanted in ("pflsynth-repaired", "pflsynth"):
+        if wanted in federated:
+            return wanted
+    return federated[-1] if federated else None
+
+
+def answer(scores: Sequence[Score], algorithms: Mapping[str, str]) -> Answer:
+    """Compare the federated methods with training alone.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Of all runs.
+    algorithms : mapping
+        Scored method -> name of its algorithm.
+    """
+    methods = order_methods(algorithms)
+    main = main_method(algorithms)
+    baseline = next((method for method in methods if algorithms[method] == "local"), None)
+    if main is None or baseline is None:
+        lacking = (
+            "no federated method" if main is None else "no run of `local`, where each site trains alone,"
+        )
+        return Answer(
+            headline="These runs do not answer the question.",
+            detail=f"There is {lacking} among the scored runs, so there is nothing to compare. "
+            "Train and evaluate one with the same sites, splits and seed, and give both folders to the report.",
+        )
+    total = compare(scores, [main], baseline, metric=METRIC, by=())
+    if not total:
+        return Answer(
+            headline="These runs do not answer the question.",
+            detail=f"{main} and {baseline} have no scored volume in common (same site, subject, task and seed).",
+        )
+    by_site = compare(scores, [main], baseline, metric=METRIC)
+    average = next((method for method in methods if algorithms[method] == "fedavg" and method != main), None)
+    return Answer(
+        headline=_headline(total[0]),
+        detail=_detail(total[0], by_site),
+        verdict=total[0].verdict,
+        main=main,
+        baseline=baseline,
+        by_site=by_site,
+        others=compare(scores, [m for m in methods if m not in (main, baseline)], baseline, metric=METRIC),
+        against_average=compare(scores, [main], average, metric=METRIC) if average else [],
+        average=average,
+    )
+
+
+def _headline(total: Comparison) -> str:
+    gain = f"{signed(total.interval.mean)} dB PSNR"
+    return {
+        Verdict.HELPS: f"Yes, on average: {total.method} gains {gain} over training alone.",
+        Verdict.HURTS: f"No: on average {total.method} is worse than training alone, {gain}.",
+        Verdict.OPEN: f"Not shown: {total.method} differs from training alone by {gain}, within chance.",
+        Verdict.TOO_FEW: f"Too few subjects to tell: {total.method} differs from training alone by {gain}.",
+    }[total.verdict]
+
+
+def _detail(total: Comparison, by_site: Sequence[Comparison]) -> str:
+    n_sites = len({site for site, _ in total.differences})
+    counts = Counter(found.verdict for found in by_site)
+    tally = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in Verdict if counts[verdict])
+    groups = plural(len(by_site), "combination")
+    return (
+        f"Mean paired difference over {plural(total.interval.n, 'test subject')} at {plural(n_sites, 'site')}: "
+        f"{signed(total.interval.mean)} dB{interval_text(total.interval)}; better in {total.n_better} of "
+        f"{total.interval.n}; {p_text(total.p)}. Of {groups} of site and task: {tally}."
+    )
