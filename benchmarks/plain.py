@@ -23,7 +23,7 @@ class PlainGenerator(Generator):
             x = self._residual(stage, x) if isinstance(stage, ResidualBlock) else _stage(stage, x)
             if latent is not None:
                 x = _personalise(self.personalization[name], x, latent)
-        return torch.tanh(self.out.conv(_reflect(x, 3)).float())
+        return torch.tanh(self.out.conv(_reflect(x, 3)))
 
     def _residual(self, block: ResidualBlock, x: Tensor) -> Tensor:
         y = F.relu(block.norm1(block.conv1(_reflect(x, 1))))
