@@ -129,7 +129,7 @@ class Prepare(Section):
         default=None,
         description="contrast whose grid the others are brought to; default: the first that a case has",
     )
-    register: Literal["auto", "always", "never"] = Field(
+    registration: Literal["auto", "always", "never"] = Field(
         default="auto", description="rigid registration to the reference; auto: where the grids differ"
     )
     spacing_mm: tuple[float, float, float] | None = Field(

@@ -1,0 +1,168 @@
+"""Stores: whole versions or none, and clear words about anything else."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polysite.errors import CheckpointError
+from polysite.federation import store as store_module
+from polysite.federation.store import Saver, Store, write_tensors
+
+STATE = {"private/a": torch.arange(6).reshape(2, 3), "outbox/b": torch.tensor([0.5], dtype=torch.bfloat16)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store", "run-digest")
+
+
+def test_round_trip_keeps_names_types_shapes_and_facts(store: Store) -> None:
+    store.save(3, STATE, {"loss": 1.5})
+    tensors, facts = store.load(3, verify=True)
+    assert facts == {"loss": 1.5}
+    assert {name: (t.dtype, t.tolist()) for name, t in tensors.items()} == {
+        name: (t.dtype, t.tolist()) for name, t in STATE.items()
+    }
+    assert set(store.load(3, prefix="outbox/")[0]) == {"b"}
+
+
+def test_two_versions_are_kept(store: Store) -> None:
+    for version in range(5):
+        store.save(version, STATE, {})
+    assert store.versions() == [3, 4]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_a_damaged_file_is_named(store: Store, damage: str) -> None:
+    store.save(1, STATE, {})
+    file = store.path(1) / "state.safetensors"
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        file.write_bytes(content[:-3])
+    elif damage == "flip":
+        content[-1] ^= 1
+        file.write_bytes(content)
+    else:
+        file.unlink()
+    with pytest.raises(CheckpointError, match=r"round-000001.*(cut short or altered)"):
+        store.load(1, verify=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "[]"])
+def test_a_damaged_head_is_named(store: Store, text: str) -> None:
+    store.save(1, STATE, {})
+    (store.path(1) / "state.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"state\.json"):
+        store.load(1)
+
+
+def test_a_head_of_a_later_format_is_refused(store: Store) -> None:
+    store.save(1, STATE, {})
+    path = store.path(1) / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        store.load(1)
+
+
+def test_a_version_of_another_run_is_refused(store: Store) -> None:
+    store.save(1, STATE, {})
+    with pytest.raises(CheckpointError, match="another run"):
+        Store(store.folder, "other").load(1)
+
+
+def test_a_full_disk_leaves_the_last_version_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save(1, STATE, {})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store_module, "save_file", full)
+    with pytest.raises(CheckpointError, match="no space left on the device"):
+        store.save(2, STATE, {})
+    assert store.versions() == [1]
+    assert [path.name for path in store.folder.iterdir()] == ["round-000001"]
+    with pytest.raises(CheckpointError, match="make room"):
+        write_tensors(store.folder / "model.safetensors", STATE)
+    assert not (store.folder / "model.safetensors").exists()
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    import torch
+    from polysite.federation import store as module
+    calls, last = 0, int(sys.argv[2])
+    def counted(real):
+        def call(*a, **k):
+            global calls
+            calls += 1
+            if calls == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*a, **k)
+        return call
+    for name in ("save_file", "_flush", "file_digest"):
+        setattr(module, name, counted(getattr(module, name)))
+    for name in ("write_text", "rename", "mkdir"):
+        setattr(Path, name, counted(getattr(Path, name)))
+    module.shutil.rmtree = counted(module.shutil.rmtree)
+    store = module.Store(Path(sys.argv[1]), "run")
+    for version in (1, 2, 3):
+        store.save(version, {"x": torch.full((100,), float(version))}, {"version": version})
+    print("survived")
+"""
+
+
+@pytest.mark.slow
+def test_killed_anywhere_in_a_write_only_whole_versions_are_left(tmp_path: Path) -> None:
+    """Kill at the n-th file operation of three saves, for every n."""
+    for last in range(1, 60):
+        folder = tmp_path / str(last)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(KILLED), str(folder), str(last)], capture_output=True, text=True, check=False
+        )
+        store = Store(folder, "run")
+        store.clean()
+        for version in store.versions():
+            tensors, facts = store.load(version, verify=True)
+            assert facts == {"version": version}
+            assert torch.equal(tensors["x"], torch.full((100,), float(version)))
+        if "survived" in done.stdout:
+            break
+        assert done.returncode == -9, done.stderr
+    else:
+        pytest.fail("the writer was never allowed to finish")
+    assert last > 20
+
+
+def test_a_saver_saves_what_was_there_when_it_was_asked(store: Store) -> None:
+    saver, tensor = Saver(), torch.zeros(1000)
+    for version in range(1, 6):
+        tensor.fill_(version)
+        saver.save(store, version, {"x": tensor}, {})
+        tensor.fill_(-1)
+    saver.close()
+    for version in (4, 5):
+        assert torch.equal(store.load(version)[0]["x"], torch.full((1000,), float(version)))
+
+
+def test_a_saver_reports_what_failed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    saver = Saver()
+    saver.save(Store(tmp_path / "file" / "store", "run"), 1, STATE, {})
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        saver.wait()
+    saver.close()
+
+
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a", STATE)
+    write_tensors(tmp_path / "b", dict(reversed(STATE.items())))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
