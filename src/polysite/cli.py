@@ -29,33 +29,17 @@ Overrides = Annotated[
 def main() -> None:
     """Run the command line; what a user can cause ends with one message and a status other than 0."""
     try:
-        app(standalone_mode=False)
+        app()
     except ConfigError as error:
         _fail(str(error), 2)
     except PolysiteError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped; nothing that was finished is lost", 130)
-    except typer.Exit as leaving:
-        sys.exit(leaving.exit_code)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(
-                f"{error.filename or 'disk'}: no space left on the device: make room and run the command again",
-                1,
-            )
+            _fail(f"{error.filename or 'disk'}: no space left on the device: make room, then run this again", 1)
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}", 1)
-    except _usage_errors() as error:
-        error.show()  # type: ignore[attr-defined]
-        sys.exit(2)
-
-
-def _usage_errors() -> type[Exception]:
-    import click
-
-    return click.ClickException
 
 
 def _fail(message: str, status: int) -> None:

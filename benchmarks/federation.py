@@ -1,0 +1,134 @@
+"""What the engine `here` costs beside the sites' own work, and whether memory grows with the number of sites.
+
+Full-size pFLSynth networks (generator and two discriminators a site: 86 MB of weights, 258 MB of state), random
+images, a few steps a round. For each number of sites a fresh process; overhead = wall time minus site compute.
+
+    python benchmarks/federation.py --sites 4 64
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+def random_case(size: int, n_slices: int, contrasts: tuple[str, ...]) -> Any:
+    """Something that looks like a prepared case and holds noise."""
+    rng = np.random.default_rng(0)
+    volumes = {name: rng.uniform(-1, 1, (n_slices, size, size)).astype(np.float16) for name in contrasts}
+    return SimpleNamespace(
+        key="sub-01",
+        subject="01",
+        session=None,
+        contrasts=contrasts,
+        volume=volumes.__getitem__,
+        mask=lambda: np.ones((n_slices, size, size), dtype=bool),
+    )
+
+
+def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Run a federation in this process."""
+    import torch
+
+    from polysite import config
+    from polysite.engines.here import Here
+    from polysite.federation.crew import assemble
+    from polysite.federation.server import federate
+    from polysite.federation.store import saving
+
+    data = {"format": "bids", "path": "unused"}
+    run = config.build(
+        {
+            "name": "benchmark",
+            "contrasts": ["T1w", "T2w"],
+            "sites": {f"site{k}": {"data": data, "tasks": ["T1w->T2w", "T2w->T1w"]} for k in range(n_sites)},
+            "task": {"name": "synthesis", "image_size": arguments.size},
+            "training": {
+                "rounds": arguments.rounds,
+                "steps_per_round": arguments.steps,
+                "precision": "bfloat16",
+                "validate_every": 0,
+            },
+        }
+    )
+    case = random_case(arguments.size, 8, ("T1w", "T2w"))
+    cases = {name: {"train": [case]} for name in run.sites}
+    rounds: list[dict[str, Any]] = []
+    work: list[float] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, saving() as saver:
+        crew = assemble(run, cases, Path(folder), saver)
+        engine = Here(Here.Settings(threads=arguments.threads), crew)
+
+        def emit(event: dict[str, Any]) -> None:
+            if event["event"] == "round":
+                rounds.append(event)
+            elif event["event"] == "site":
+                work.append(event["seconds"])
+
+        start = time.perf_counter()
+        federate(crew, engine, emit)
+        total = time.perf_counter() - start
+    warm = rounds[1:]  # the first round builds networks and optimisers
+    overhead = float(np.median([event["overhead_seconds"] for event in warm]))
+    compute = float(np.median([event["seconds"] - event["overhead_seconds"] for event in warm]))
+    return {
+        "sites": n_sites,
+        "threads": torch.get_num_threads(),
+        "compute_s_per_site": compute / n_sites,
+        "overhead_s_per_site": overhead / n_sites,
+        "overhead_percent": 100 * overhead / compute,
+        "wall_s": total,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    """Measure each number of sites in a process of its own and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sites", type=int, nargs="+", default=[4, 64])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--folder", type=Path, default=None, help="where the states are kept; 0.6 GB a site")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments)))
+        return
+    rows = []
+    for n_sites in arguments.sites:
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--one", str(n_sites)],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(arguments.threads)},
+        )
+        rows.append(json.loads(done.stdout))
+    if arguments.json:
+        print("\n".join(json.dumps(row) for row in rows))
+        return
+    print("| sites | compute a site | overhead a site | overhead | peak memory |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['sites']:.0f} | {row['compute_s_per_site']:.2f} s | {row['overhead_s_per_site']:.3f} s "
+            f"| {row['overhead_percent']:.1f} % | {row['peak_memory_mb']:.0f} MB |"
+        )
+
+
+if __name__ == "__main__":
+    main()
