@@ -21,4 +21,4 @@ def arrange(network: nn.Module, *, channels_last: bool = False, compiled: bool =
     if channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
     if compiled:
-        network.compile()
+        network.compile(dynamic=False)  # a run has one size, and symbolic ones break the mirrored borders

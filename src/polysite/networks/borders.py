@@ -24,14 +24,8 @@ def reflect(x: Tensor, pad: int) -> Tensor:
     """
     if pad == 0:
         return x
-    if torch.compiler.is_compiling():  # the compiler fuses the plain form and its casts
-        return _pad(x, pad)
     mirrored: Tensor = _Reflect.apply(x, pad)  # type: ignore[no-untyped-call]
     return mirrored
-
-
-def _pad(x: Tensor, pad: int) -> Tensor:
-    return F.pad(x, (pad, pad, pad, pad), mode="reflect")
 
 
 def _fold(grad: Tensor, pad: int, dim: int) -> Tensor:
@@ -48,7 +42,7 @@ class _Reflect(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, pad: int) -> Tensor:
         ctx.pad = pad
         with torch.autocast(x.device.type, enabled=False):
-            return _pad(x, pad)
+            return F.pad(x, (pad, pad, pad, pad), mode="reflect")
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
