@@ -19,7 +19,7 @@ class MemoryCase:
 
     subject: str = "01"
     site: str = "north"
-    shape: tuple[int, int, int] = (6, 16, 16)
+    shape: tuple[int, int, int] = (6, 24, 24)
     seed: int = 0
     contrasts: tuple[str, ...] = CONTRASTS
     session: str | None = None
@@ -49,9 +49,9 @@ def small_task(
     training: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Synthesis:
-    """A synthesis task with a tiny network on 16×16 slices."""
+    """A synthesis task with a tiny network on 24×24 slices."""
     return Synthesis(
-        Synthesis.Settings(**{"image_size": 16, "discriminator_width": 4, **settings}),
+        Synthesis.Settings(**{"image_size": 24, "discriminator_width": 4, **settings}),
         network=network,
         training=Training(**{"batch_size": 4, **(training or {})}),
         contrasts=CONTRASTS,

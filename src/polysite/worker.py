@@ -2,9 +2,26 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
+
+PARENT_CHECK_S = 0.2
+
+
+def end_with_parent() -> None:
+    """End this process soon after its parent ended, so that no orphan writes into a run that was resumed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
@@ -14,6 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
+    end_with_parent()
 
     import torch
 

@@ -183,7 +183,7 @@ def test_two_predictions_are_equal_and_change_nothing() -> None:
     model, _ = trained(task)
     before = states(model)
     one, two = (task.predict(model, MemoryCase(seed=9), "T1w->T2w", "north") for _ in range(2))
-    assert one.shape == (6, 16, 16)
+    assert one.shape == (6, 24, 24)
     np.testing.assert_array_equal(one, two)
     assert all(torch.equal(tensor, before[name]) for name, tensor in states(model).items())
 
@@ -211,7 +211,7 @@ def test_site_and_task_change_the_prediction() -> None:
 def test_volumes_of_any_size_come_back_whole() -> None:
     task = small_task()
     model = task.build("north", 1)
-    for shape in ((3, 12, 20), (2, 28, 8), (1, 16, 16)):
+    for shape in ((3, 12, 20), (2, 28, 8), (1, 24, 24)):
         assert task.predict(model, MemoryCase(shape=shape), "T1w->T2w", "north").shape == shape
 
 

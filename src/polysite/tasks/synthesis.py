@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from polysite.config import Component, Section, Training, parse_task, settings_of
 from polysite.data.cache import PreparedCase
 from polysite.data.sampling import frame, unframe
+from polysite.networks.arrange import arrange
 from polysite.networks.discriminator import Discriminator
 from polysite.networks.dropout import seed_dropout
 from polysite.networks.initialise import initialise
@@ -121,7 +122,11 @@ class Synthesis:
         if seed is not None:
             for name, network in model.networks().items():
                 initialise(network, torch_stream(seed, "initial", name))
-        return model if device == "meta" else model.to(self.device)
+        if device == "meta":
+            return model
+        for network in model.to(self.device).networks().values():
+            arrange(network, channels_last=self.training.channels_last, compiled=self.training.compile)
+        return model
 
     def networks(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Generator and discriminators by name."""
