@@ -1,7 +1,7 @@
 """From scores of volumes to rows of a table: means over subjects with intervals, the best one marked."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from polysite.evaluate.statistics import Interval, mean_interval
@@ -22,17 +22,23 @@ class SummaryRow:
     n_seeds: int
     metrics: Mapping[str, Interval]
     best: frozenset[str]
-    """Metrics in which no other method has a better mean here; empty where there is no other method."""
+    """Metrics in which no other method has a better mean here; empty where there is nothing to be better than."""
 
 
-def aggregate(scores: Sequence[Score]) -> list[SummaryRow]:
-    """A row for each site, task and method; sites, tasks and methods in the order of their appearance."""
-    return _rows(scores, [(row.site, row.task) for row in scores])
+def aggregate(scores: Sequence[Score], *, references: Collection[str] = ()) -> list[SummaryRow]:
+    """A row for each site, task and method; sites, tasks and methods in the order of their appearance.
+
+    Methods in ``references``, such as a model that was trained on pooled scans, are never marked as best.
+    """
+    return _rows(scores, [(row.site, row.task) for row in scores], references)
 
 
-def summary_rows(scores: Sequence[Score]) -> list[SummaryRow]:
-    """A row for each site and method; tasks, sessions and seeds are averaged within a subject first."""
-    return _rows(scores, [(row.site, None) for row in scores])
+def summary_rows(scores: Sequence[Score], *, references: Collection[str] = ()) -> list[SummaryRow]:
+    """A row for each site and method; tasks, sessions and seeds are averaged within a subject first.
+
+    ``references`` as in `aggregate`.
+    """
+    return _rows(scores, [(row.site, None) for row in scores], references)
 
 
 def subject_means(scores: Iterable[Score], metric: str) -> dict[tuple[str, str], float]:
@@ -43,7 +49,9 @@ def subject_means(scores: Iterable[Score], metric: str) -> dict[tuple[str, str],
     return {subject: sum(found) / len(found) for subject, found in values.items()}
 
 
-def _rows(scores: Sequence[Score], groups: Sequence[tuple[str, str | None]]) -> list[SummaryRow]:
+def _rows(
+    scores: Sequence[Score], groups: Sequence[tuple[str, str | None]], references: Collection[str]
+) -> list[SummaryRow]:
     members: dict[tuple[str, str | None], dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
     for row, group in zip(scores, groups, strict=True):
         members[group][row.method].append(row)
@@ -56,6 +64,7 @@ def _rows(scores: Sequence[Score], groups: Sequence[tuple[str, str | None]]) -> 
             method: {metric: mean_interval([*subject_means(found, metric).values()]) for metric in METRICS}
             for method, found in here.items()
         }
+        rivals = {method: found for method, found in intervals.items() if method not in references}
         for method, found in here.items():
             rows.append(
                 SummaryRow(
@@ -65,19 +74,17 @@ def _rows(scores: Sequence[Score], groups: Sequence[tuple[str, str | None]]) -> 
                     n_subjects=intervals[method]["psnr_db"].n,
                     n_seeds=len({row.seed for row in found}),
                     metrics=intervals[method],
-                    best=_best(method, intervals),
+                    best=_best(method, rivals),
                 )
             )
     return rows
 
 
-def _best(method: str, intervals: Mapping[str, Mapping[str, Interval]]) -> frozenset[str]:
-    if len(intervals) < 2:
+def _best(method: str, rivals: Mapping[str, Mapping[str, Interval]]) -> frozenset[str]:
+    if method not in rivals or len(rivals) < 2:
         return frozenset()
     return frozenset(
         metric
         for metric, sign in METRICS.items()
-        if all(
-            sign * intervals[method][metric].mean >= sign * other[metric].mean for other in intervals.values()
-        )
+        if all(sign * rivals[method][metric].mean >= sign * other[metric].mean for other in rivals.values())
     )

@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 
 from polysite.evaluate.compare import Comparison, Verdict, compare
 from polysite.evaluate.table import Score
-from polysite.report.words import interval_text, p_text, plural, signed
+from polysite.report.words import interval_text, number, p_text, plural, signed
 
 METRIC = "psnr_db"
+NO_ANSWER = "These runs do not answer the question."
+REMEDY = (
+    "Train and evaluate one with the same sites, splits and seed, and give the folders of both to the report."
+)
 _ORDER = {"local": 0, "fedavg": 1, "pflsynth": 3, "central": 4}
+_REFERENCES = ("local", "central")
 DESCRIPTIONS = {
     "local": "each site trains alone, on its own scans",
     "fedavg": "one model for all sites, averaged after every round",
@@ -20,7 +25,11 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """The question's answer in words, and the comparisons that it rests on."""
+    """The question's answer in words, and the comparisons that it rests on.
+
+    ``by_site`` compares the main method with ``baseline``, ``others`` the other methods with it, and
+    ``against_average`` the main method with ``average``, one model for all sites.
+    """
 
     headline: str
     detail: str
@@ -35,7 +44,11 @@ class Answer:
 
 def order_methods(algorithms: Mapping[str, str]) -> list[str]:
     """Methods from training alone to pooled data; ``algorithms`` maps a method to its algorithm."""
-    return sorted(algorithms, key=lambda method: _ORDER.get(algorithms[method], 2))
+    return sorted(algorithms, key=lambda method: _rank(algorithms[method]))
+
+
+def _rank(algorithm: str) -> int:
+    return _ORDER.get(algorithm, 2)
 
 
 def main_method(algorithms: Mapping[str, str]) -> str | None:
@@ -62,19 +75,25 @@ def answer(scores: Sequence[Score], algorithms: Mapping[str, str]) -> Answer:
     methods = order_methods(algorithms)
     main = main_method(algorithms)
     baseline = next((method for method in methods if algorithms[method] == "local"), None)
-    if main is None or baseline is None:
-        lacking = (
-            "no federated method" if main is None else "no run of `local`, where each site trains alone,"
-        )
+    if main is None:
         return Answer(
-            headline="These runs do not answer the question.",
-            detail=f"There is {lacking} among the scored runs, so there is nothing to compare. "
-            "Train and evaluate one with the same sites, splits and seed, and give both folders to the report.",
+            headline=NO_ANSWER,
+            detail="There is no federated method among the scored runs. " + REMEDY,
+        )
+    if baseline is None:
+        others = [method for method in methods if method != main]
+        return Answer(
+            headline=NO_ANSWER,
+            detail="There is no run of `local`, where each site trains alone, among the scored runs. "
+            + REMEDY,
+            main=main,
+            baseline=main,
+            others=compare(scores, others, main, metric=METRIC),
         )
     total = compare(scores, [main], baseline, metric=METRIC, by=())
     if not total:
         return Answer(
-            headline="These runs do not answer the question.",
+            headline=NO_ANSWER,
             detail=f"{main} and {baseline} have no scored volume in common (same site, subject, task and seed).",
         )
     by_site = compare(scores, [main], baseline, metric=METRIC)
@@ -93,12 +112,13 @@ def answer(scores: Sequence[Score], algorithms: Mapping[str, str]) -> Answer:
 
 
 def _headline(total: Comparison) -> str:
-    gain = f"{signed(total.interval.mean)} dB PSNR"
+    gain = signed(total.interval.mean)
+    size = number(abs(total.interval.mean))
     return {
-        Verdict.HELPS: f"Yes, on average: {total.method} gains {gain} over training alone.",
-        Verdict.HURTS: f"No: on average {total.method} is worse than training alone, {gain}.",
-        Verdict.OPEN: f"Not shown: {total.method} differs from training alone by {gain}, within chance.",
-        Verdict.TOO_FEW: f"Too few subjects to tell: {total.method} differs from training alone by {gain}.",
+        Verdict.HELPS: f"Yes, on average: {total.method} gains {size} dB PSNR over training alone.",
+        Verdict.HURTS: f"No: on average {total.method} loses {size} dB PSNR against training alone.",
+        Verdict.OPEN: f"Not shown: {total.method} differs from training alone by {gain} dB PSNR, within chance.",
+        Verdict.TOO_FEW: f"Too few subjects to tell: {total.method} differs from training alone by {gain} dB PSNR.",
     }[total.verdict]
 
 
@@ -106,9 +126,8 @@ def _detail(total: Comparison, by_site: Sequence[Comparison]) -> str:
     n_sites = len({site for site, _ in total.differences})
     counts = Counter(found.verdict for found in by_site)
     tally = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in Verdict if counts[verdict])
-    groups = plural(len(by_site), "combination")
     return (
         f"Mean paired difference over {plural(total.interval.n, 'test subject')} at {plural(n_sites, 'site')}: "
         f"{signed(total.interval.mean)} dB{interval_text(total.interval)}; better in {total.n_better} of "
-        f"{total.interval.n}; {p_text(total.p)}. Of {groups} of site and task: {tally}."
+        f"{total.interval.n}; {p_text(total.p)}. Site by site and task by task ({len(by_site)} comparisons): {tally}."
     )

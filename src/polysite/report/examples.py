@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -103,7 +104,7 @@ def read_example(file: Path) -> Example:
     )
 
 
-def display(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def display(array: NDArray[Any]) -> NDArray[Any]:
     """A slice (x, y) of a RAS+ volume as rows and columns of a picture.
 
     Radiological convention: anterior is up, and the patient's left is on the right of the picture.
@@ -111,21 +112,25 @@ def display(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return array[::-1, ::-1].T
 
 
-def picture_rows(examples: Mapping[str, Sequence[Example]], methods: Sequence[str]) -> list[Row]:
+def picture_rows(
+    examples: Mapping[str, Sequence[Example]], methods: Sequence[str], sites: Sequence[str]
+) -> list[Row]:
     """A row for each site and task, with a column for each method that shows the same slice.
 
     Parameters
     ----------
     examples : mapping of method to examples
         Of one run for each method.
-    methods : sequence of str
-        The order of the columns.
+    methods, sites : sequence of str
+        The order of the columns and of the rows.
     """
     found: dict[tuple[str, str], dict[str, Example]] = {}
     for method in methods:
         for example in examples.get(method, ()):
             found.setdefault((example.site, example.task), {})[method] = example
-    return [_row(by_method) for by_method in found.values()]
+    order = {site: index for index, site in enumerate(sites)}
+    keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
+    return [_row(found[key]) for key in keys]
 
 
 def error_gradient() -> str:
@@ -197,11 +202,11 @@ def _crop(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 def _aspect(example: Example, crop: tuple[slice, slice]) -> float:
     """Width over height of the picture in mm."""
-    x, y = example.target[crop].shape
-    return x * example.spacing_mm[0] / (y * example.spacing_mm[1])
+    n_x, n_y = example.target[crop].shape
+    return float(n_x * example.spacing_mm[0] / (n_y * example.spacing_mm[1]))
 
 
-def _png(values: NDArray[np.generic], *, colours: str | None = None) -> str:
+def _png(values: NDArray[Any], *, colours: str | None = None) -> str:
     """An 8-bit PNG of values in [0, 1] as a data URI; grey, or a palette of a named colour map."""
     levels = np.round(255 * np.clip(values.astype(np.float64), 0, 1)).astype(np.uint8)
     picture = Picture.fromarray(np.ascontiguousarray(levels))

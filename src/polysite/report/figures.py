@@ -7,6 +7,7 @@ selected, and is escaped by matplotlib's SVG writer.
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,7 +22,8 @@ from polysite.report.words import task_text
 INK, MUTED, LINE = "#0a0b01", "#0a0b02", "#0a0b03"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
 _METHOD = "#0a0c{:02x}"
-MARKERS = "osD^vPXh"
+N_COLOURS = 10
+MARKERS = "osD^vPXhp*"
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _STYLE = {
     "svg.fonttype": "none",
@@ -49,7 +51,7 @@ _STYLE = {
 
 def colour(index: int) -> str:
     """The placeholder of the method with this index; on the page it is ``var(--m<index>)``."""
-    return _METHOD.format(index % 8)
+    return _METHOD.format(index % N_COLOURS)
 
 
 def difference_panel(
@@ -90,7 +92,7 @@ def difference_panel(
         return _svg(figure)
 
 
-_HEADING = {"fontsize": 8, "fontweight": "bold", "color": MUTED, "va": "center", "ha": "left"}
+_HEADING: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "color": MUTED, "va": "center", "ha": "left"}
 
 
 def _difference(axes: Axes, found: Comparison, at: float, index: int) -> None:
@@ -130,11 +132,11 @@ def curve_panel(curves: Curves, methods: Mapping[str, int], *, label: str, title
         Of the vertical axis and of the panel.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.5, 2.3), layout="constrained")
+        figure = Figure(figsize=(3.1, 2.1), layout="constrained")
         axes = figure.add_subplot()
         for method, runs in curves.items():
             index = methods[method]
-            look = {"color": colour(index), "linestyle": DASHES[index % len(DASHES)]}
+            look: dict[str, Any] = {"color": colour(index), "linestyle": DASHES[index % len(DASHES)]}
             by_round: dict[int, list[float]] = {}
             for run in runs:
                 for round_, value in run:
@@ -152,6 +154,14 @@ def curve_panel(curves: Curves, methods: Mapping[str, int], *, label: str, title
         return _svg(figure)
 
 
+def forest_axis(limits: tuple[float, float]) -> Markup:
+    """The axis of such pictures, for the head of their column."""
+    ticks = [tick for tick in MaxNLocator(nbins=4).tick_values(*limits) if limits[0] <= tick <= limits[1]]
+    span = limits[1] - limits[0]
+    texts = (f'<text x="{150 * (tick - limits[0]) / span:.1f}" y="14">{tick:g}</text>' for tick in ticks)
+    return Markup(f'<svg class="forest" viewBox="0 0 150 18" aria-hidden="true">{"".join(texts)}</svg>')
+
+
 def forest(found: Comparison, limits: tuple[float, float]) -> Markup:
     """A difference with its interval as a small picture for a table's cell."""
     width, height = 150.0, 18.0
@@ -164,7 +174,7 @@ def forest(found: Comparison, limits: tuple[float, float]) -> Markup:
         low, high = place(found.interval.low), place(found.interval.high)
         parts.append(f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="9" y2="9"/>')
     parts.append(f'<circle cx="{place(found.interval.mean):.1f}" cy="9" r="4"/>')
-    return Markup(  # noqa: S704 - numbers only
+    return Markup(
         f'<svg class="forest" viewBox="0 0 {width:.0f} {height:.0f}" aria-hidden="true">{"".join(parts)}</svg>'
     )
 
@@ -183,5 +193,5 @@ def _svg(figure: Figure) -> Markup:
     text = re.sub(r'^<svg width="[^"]*" height="[^"]*"', "<svg", text)
     for placeholder, variable in _VARIABLES.items():
         text = text.replace(placeholder, variable)
-    text = re.sub(r"#0a0c0([0-7])", r"var(--m\1)", text)
-    return Markup(text)  # noqa: S704 - matplotlib escapes all text
+    text = re.sub(r"#0a0c0([0-9])", r"var(--m\1)", text)
+    return Markup(text)

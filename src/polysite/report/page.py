@@ -1,8 +1,7 @@
 """The report: one self-contained HTML page from the files of finished, or unfinished, runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,19 @@ from markupsafe import Markup
 
 import polysite
 from polysite.errors import DataError
-from polysite.evaluate.compare import Comparison
-from polysite.evaluate.summary import aggregate, summary_rows
+from polysite.evaluate.summary import aggregate
 from polysite.evaluate.table import Score, replace_text
 from polysite.report import words
 from polysite.report.answer import DESCRIPTIONS, Answer, answer, main_method, order_methods
 from polysite.report.examples import error_gradient, picture_rows
-from polysite.report.figures import curve_panel, difference_limits, difference_panel, forest
+from polysite.report.figures import (
+    N_COLOURS,
+    curve_panel,
+    difference_limits,
+    difference_panel,
+    forest,
+    forest_axis,
+)
 from polysite.report.limits import limits, scoring
 from polysite.report.run_folder import RunFolder, read_run
 from polysite.report.settings import SPLITS, differing, flatten, split_counts
@@ -70,11 +75,11 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
         "p": words.p_text,
         "bytes": words.bytes_text,
         "task": words.task_text,
-        "plural": words.plural,
+        "by_site": by_site,
     }
     here = files("polysite.report")
     template = environment.from_string(here.joinpath("report.html").read_text(encoding="utf-8"))
-    style = Markup(here.joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    style = Markup(here.joinpath("report.css").read_text(encoding="utf-8"))
     replace_text(out, template.render(style=style, **_content(folders)))
     return out
 
@@ -92,42 +97,42 @@ def _content(runs: Sequence[RunFolder]) -> dict[str, Any]:
     colours = {method: index for index, method in enumerate(methods)}
     first = _first_of_each_method(runs)
     found = answer(scores, scored) if scores else None
-    rows = aggregate(scores)
+    references = {method for method in methods if algorithms[method] == "central"}
+    rows = aggregate(scores, references=references)
+    sites = list(dict.fromkeys(site for run in runs for site in run.sites))
     return {
         "version": polysite.__version__,
         "runs": runs,
         "methods": [
             {
                 "name": method,
-                "index": colours[method] % 8,
+                "index": colours[method] % N_COLOURS,
                 "text": DESCRIPTIONS.get(algorithms[method], f"algorithm `{algorithms[method]}`"),
                 "seeds": sorted({run.seed for run in runs if run.method == method and run.seed is not None}),
             }
             for method in methods
         ],
-        "colours": {method: index % 8 for method, index in colours.items()},
+        "colours": {method: index % N_COLOURS for method, index in colours.items()},
         "notes": [(run.path.name, note) for run in runs for note in run.notes],
         "scoring": scoring(runs),
         "answer": found,
         "main": main_method(algorithms),
-        "forests": _forests(found.by_site) if found else [],
-        "tables": [
-            (site, task, list(members))
-            for (site, task), members in groupby(rows, key=lambda row: (row.site, row.task))
-        ],
-        "summary": [
-            (site, list(members)) for site, members in groupby(summary_rows(scores), key=lambda r: r.site)
-        ],
+        "forest": forest,
+        "forest_axis": forest_axis,
+        "edges": difference_limits([*found.by_site, *found.against_average]) if found else (0.0, 1.0),
+        "references": [method for method in methods if method in references],
+        "rows": rows,
         "metrics": [(name, label, words.DIGITS[name]) for name, label in words.LABELS.items()],
         "differences": _difference_panels(found, colours) if found else [],
-        "curves": _curve_panels(runs, methods, colours),
+        "curves": _curve_panels(runs, methods, sites, colours),
         "max_panels": MAX_PANELS,
-        "pictures": picture_rows({run.method: run.examples for run in first}, methods),
+        "pictures": picture_rows({run.method: run.examples for run in first}, methods, sites),
         "gradient": error_gradient(),
         "travels": [travel(run) for run in first],
         "config_run": first[0],
         "config_names": [run.method for run in first],
-        "config_differences": differing([run.config for run in first]),
+        # the label is the column's head already
+        "config_differences": [row for row in differing([run.config for run in first]) if row[0] != "label"],
         "splits": [(run, split_counts(run)) for run in first[:1]],
         "split_names": SPLITS,
         "splits_differ": len({str(run.splits) for run in runs if run.splits}) > 1,
@@ -161,9 +166,12 @@ def _first_of_each_method(runs: Sequence[RunFolder]) -> list[RunFolder]:
     return [chosen[method] for method in order]
 
 
-def _forests(comparisons: Sequence[Comparison]) -> list[tuple[Comparison, Markup]]:
-    edges = difference_limits(comparisons)
-    return [(found, forest(found, edges)) for found in comparisons]
+def by_site(items: Iterable[Any]) -> dict[str, dict[str, list[Any]]]:
+    """Rows or comparisons by site and then by task, in the order of their appearance."""
+    groups: dict[str, dict[str, list[Any]]] = {}
+    for item in items:
+        groups.setdefault(item.site, {}).setdefault(item.task, []).append(item)
+    return groups
 
 
 def _difference_panels(found: Answer, colours: dict[str, int]) -> list[tuple[str, Markup]]:
@@ -172,7 +180,7 @@ def _difference_panels(found: Answer, colours: dict[str, int]) -> list[tuple[str
         return []
     comparisons.sort(key=lambda item: colours[item.method])
     edges = difference_limits(comparisons)
-    sites = list(dict.fromkeys(item.site for item in found.by_site))
+    sites = list(dict.fromkeys(item.site for item in comparisons))
     return [
         (str(site), difference_panel([item for item in comparisons if item.site == site], colours, edges))
         for site in sites[:MAX_PANELS]
@@ -180,7 +188,7 @@ def _difference_panels(found: Answer, colours: dict[str, int]) -> list[tuple[str
 
 
 def _curve_panels(
-    runs: Sequence[RunFolder], methods: Sequence[str], colours: dict[str, int]
+    runs: Sequence[RunFolder], methods: Sequence[str], sites: Sequence[str], colours: dict[str, int]
 ) -> list[tuple[str, list[Markup]]]:
     """For each value that any run reports, its label and a panel for each site."""
     known = dict.fromkeys(
@@ -190,12 +198,11 @@ def _curve_panels(
         for name in run.events.names(group)
     )
     order = [key for key in CURVES if key in known] + [key for key in known if key not in CURVES]
-    sites = list(dict.fromkeys(site for run in runs for site in run.sites))[:MAX_PANELS]
     groups = []
     for group, name in order:
         label = CURVES.get((group, name), f"{group}: {name}")
         panels = []
-        for site in sites:
+        for site in sites[:MAX_PANELS]:
             curves = {
                 method: [
                     points

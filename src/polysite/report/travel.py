@@ -36,6 +36,7 @@ class Travel:
     """Everything about one run's exchange; groups are (name, number of tensors)."""
 
     method: str
+    pools_scans: bool
     networks: list[Network]
     sites: list[SiteTraffic]
     shared_values: int | None
@@ -51,6 +52,7 @@ def travel(run: RunFolder) -> Travel:
     shared, private = _mapping(plan, "shared"), _mapping(plan, "private")
     return Travel(
         method=run.method,
+        pools_scans=run.algorithm == "central",
         networks=[
             Network(
                 name=str(name),
