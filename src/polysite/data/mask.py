@@ -1,0 +1,89 @@
+"""Which voxels show the head (or the brain, where the skull was removed)."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.bool_]
+
+
+def largest_component(mask: Mask) -> Mask:
+    """The largest set of voxels connected by faces."""
+    labels, n = ndimage.label(mask)
+    if n <= 1:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def is_brain_extracted(array: NDArray[np.float32]) -> bool:
+    """Whether the background was set to exactly zero by cutting through the image.
+
+    Scanners may zero the noise around a head too, but there the values fade towards the zeros, while
+    removing the skull cuts through tissue. So: at least a tenth of the voxels are zero, and the median
+    value along the edge of the rest (in the slice plane) is above a twelfth of the median inside. On the
+    scans this was set on the ratio is 0.18 to 1.2 with the skull removed, at most 0.025 with the head.
+    """
+    inside = array != 0
+    n_inside = int(inside.sum())
+    if n_inside == 0 or n_inside > 0.9 * inside.size:
+        return False
+    edge = inside & ~ndimage.binary_erosion(inside, _cross(), border_value=1)
+    if not edge.any():
+        return False
+    size = np.abs(array)
+    return bool(np.median(size[edge]) > np.median(size[inside]) / 12)
+
+
+def _cross() -> NDArray[np.bool_]:
+    """A voxel and its neighbours in the plane of the first two axes, (3, 3, 3)."""
+    structure = np.zeros((3, 3, 3), dtype=bool)
+    structure[:, 1, 1] = structure[1, :, 1] = True
+    return structure
+
+
+def head_mask(array: NDArray[np.float32], spacing_mm: NDArray[Any]) -> Mask:
+    """A head as scanned: Otsu's threshold, the largest component, closed and filled.
+
+    The threshold is taken from the square root of slightly smoothed values, clipped at their 99th
+    percentile: bright fat would otherwise pull it up, above the dark tissues.
+    """
+    from skimage.filters import threshold_otsu
+
+    smooth = ndimage.gaussian_filter(array, 1.0 / np.asarray(spacing_mm), mode="nearest")
+    root = np.sqrt(np.clip(smooth, 0, max(float(np.percentile(smooth, 99)), 0.0)))
+    if root.max() <= root.min():
+        return np.ones(array.shape, dtype=bool)
+    mask = largest_component(root > threshold_otsu(root))
+    radius = np.maximum(np.round(6.0 / np.asarray(spacing_mm)).astype(int), 0)
+    closed = _close(mask, radius)
+    for z in range(closed.shape[2]):
+        closed[:, :, z] = ndimage.binary_fill_holes(closed[:, :, z])
+    return np.asarray(ndimage.binary_fill_holes(closed))
+
+
+def _close(mask: Mask, radius: NDArray[np.int_]) -> Mask:
+    """Closing by an ellipsoid, through distances: the cost does not depend on the radius."""
+    pad = [(int(r) + 1, int(r) + 1) for r in radius]
+    sampling = 1.0 / np.maximum(radius, 0.5)
+    wide = np.pad(mask, pad)
+    grown = ndimage.distance_transform_edt(~wide, sampling=sampling) <= 1.0
+    shrunk = ndimage.distance_transform_edt(grown, sampling=sampling) > 1.0
+    inner = tuple(slice(low, size - high) for (low, high), size in zip(pad, wide.shape, strict=True))
+    return np.asarray(shrunk[inner] | mask)
+
+
+def foreground(
+    array: NDArray[np.float32], spacing_mm: NDArray[Any], kind: Literal["foreground", "nonzero", "none"]
+) -> tuple[Mask, str]:
+    """The mask of a volume (x, y, z), and how it was found: ``head``, ``brain``, ``nonzero`` or ``none``."""
+    if kind == "none":
+        return np.ones(array.shape, dtype=bool), "none"
+    if kind == "nonzero":
+        return np.asarray(array != 0), "nonzero"
+    if is_brain_extracted(array):
+        return np.asarray(ndimage.binary_fill_holes(array != 0)), "brain"
+    return head_mask(array, spacing_mm), "head"
