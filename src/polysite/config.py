@@ -370,8 +370,8 @@ def build(raw: Mapping[str, Any], where: str = "run", root: yaml.Node | None = N
     ConfigError
         With a line ``file:line: key: what is wrong`` for each trouble.
     """
-    algorithm = raw.get("algorithm", {"name": "pflsynth"})
-    full = dict(raw)
+    algorithm = raw.get("algorithm", {"name": Run.model_fields["algorithm"].default.name})
+    full = {**raw, "algorithm": algorithm}
     if isinstance(algorithm, Mapping) and isinstance(algorithm.get("name"), str):
         presets = lookup("algorithms", algorithm["name"]).PRESETS
         preset = algorithm.get("preset")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from fakes import CONTRASTS, TINY, MemoryCase, small_task
 
+from polysite.config import Component
 from polysite.seeds import numpy_stream
 from polysite.tasks.slices import Batch
 from polysite.tasks.synthesis import Synthesis, SynthesisModel, task_key
@@ -54,9 +55,8 @@ def test_every_site_starts_with_the_same_networks() -> None:
 
 def test_the_losses_are_the_formulas() -> None:
     """LSGAN and 100 times L1, by hand, from the networks' outputs before the step."""
-    task = small_task(network=TINY.model_copy(update={"__pydantic_extra__": {**TINY.settings, "dropout": 0.0}}))
-    model, given = task.build("north", 1), None
-    given = batch(task)
+    task = small_task(network=Component(name="pflsynth", **{**TINY.settings, "dropout": 0.0}))
+    model, given = task.build("north", 1), batch(task)
     with torch.no_grad():
         fake = model.train().generator(given.source, given.site, given.source_contrast, given.target_contrast)
         expected = 0.0

@@ -302,7 +302,9 @@ class Synthesis:
 
 
 def _descend(loss: Tensor, optimisers: Sequence[Optimizer]) -> None:
-    """One step of the optimisers on a loss."""
+    """One step of the optimisers on a loss; none where nothing that the loss depends on is trained."""
+    if not loss.requires_grad:
+        return
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
