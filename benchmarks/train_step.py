@@ -38,7 +38,6 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from plain import PlainGenerator  # noqa: E402
 from polysite.config import Component, Training  # noqa: E402
-from polysite.networks.arrange import arrange  # noqa: E402
 from polysite.tasks.slices import Batch  # noqa: E402
 from polysite.tasks.synthesis import Synthesis, SynthesisModel  # noqa: E402
 
@@ -66,12 +65,12 @@ def network(dropout: float) -> Component:
     return Component(name="pflsynth", width=options.width, n_blocks=options.blocks, dropout=dropout)
 
 
-def task(precision: str, dropout: float) -> Synthesis:
+def task(precision: str, dropout: float, **training: bool) -> Synthesis:
     """One site, one task."""
     return Synthesis(
         Synthesis.Settings(discriminator_width=options.width),
         network=network(dropout),
-        training=Training(precision=precision),
+        training=Training(precision=precision, **training),
         contrasts=("T1w", "T2w", "PDw", "FLAIR"),
         tasks={"here": (TASK,)},
     )
@@ -85,14 +84,10 @@ def noise(batch: int, size: int) -> Batch:
     return Batch(source, target, site=zero, source_contrast=zero, target_contrast=zero + 1)
 
 
-def product_step(
-    precision: str, batch: Batch, dropout: float, *, compiled: bool = False, channels_last: bool = False
-) -> Step:
+def product_step(precision: str, batch: Batch, dropout: float, **training: bool) -> Step:
     """The step that ``polysite train`` takes."""
-    synthesis = task(precision, dropout)
+    synthesis = task(precision, dropout, **training)
     model = synthesis.build("here", seed=0)
-    for part in model.networks().values():
-        arrange(part, compiled=compiled, channels_last=channels_last)
     model.train()
     optimisers = synthesis.optimisers(model)
     return lambda: {name: float(value) for name, value in synthesis.step(model, batch, optimisers).items()}
@@ -174,7 +169,7 @@ def measure(size: int, batch_size: int) -> list[Figure]:
             "bfloat16", batch, options.dropout, channels_last=True
         )
     if options.compile:
-        steps["bfloat16, compiled"] = product_step("bfloat16", batch, options.dropout, compiled=True)
+        steps["bfloat16, compiled"] = product_step("bfloat16", batch, options.dropout, compile=True)
     work = {
         name: gflop(steps[name]) for name in ("plain float32", "float32")
     }  # the product freezes the judge
