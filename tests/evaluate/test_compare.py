@@ -2,10 +2,11 @@
 
 import pytest
 
+from evaluate.scores import make_score
 from polysite.evaluate.compare import Verdict, compare, paired_differences
 
 
-def _two_methods(make_score, gain_db, n=12, **values):
+def _two_methods(gain_db, n=12, **values):
     """Local and pflsynth over n subjects; the gain differs a little from subject to subject."""
     scores = []
     for k in range(n):
@@ -18,7 +19,7 @@ def _two_methods(make_score, gain_db, n=12, **values):
     return scores
 
 
-def test_volumes_are_paired_by_subject_task_and_seed(make_score):
+def test_volumes_are_paired_by_subject_task_and_seed():
     scores = [
         make_score(psnr_db=20.0),
         make_score(psnr_db=30.0, seed=2),
@@ -30,16 +31,16 @@ def test_volumes_are_paired_by_subject_task_and_seed(make_score):
     assert paired_differences(scores, "pflsynth", "local", "psnr_db") == {("north", "sub-01"): 2.0}
 
 
-def test_a_steady_gain_over_enough_subjects_helps(make_score):
-    (found,) = compare(_two_methods(make_score, 1.0), ["pflsynth"], "local")
+def test_a_steady_gain_over_enough_subjects_helps():
+    (found,) = compare(_two_methods(1.0), ["pflsynth"], "local")
     assert found.verdict is Verdict.HELPS
     assert found.interval.mean == pytest.approx(1.055)
     assert (found.n_better, found.interval.n, found.n_seeds) == (12, 12, 1)
     assert found.p == found.p_holm == pytest.approx(2**-11)
 
 
-def test_a_steady_loss_hurts_and_the_sign_of_the_metric_counts(make_score):
-    assert compare(_two_methods(make_score, -1.0), ["pflsynth"], "local")[0].verdict is Verdict.HURTS
+def test_a_steady_loss_hurts_and_the_sign_of_the_metric_counts():
+    assert compare(_two_methods(-1.0), ["pflsynth"], "local")[0].verdict is Verdict.HURTS
     scores = [
         make_score(subject=f"sub-{k}", method=method, nrmse=nrmse + 0.001 * k * k * (method == "local"))
         for k in range(8)
@@ -50,8 +51,8 @@ def test_a_steady_loss_hurts_and_the_sign_of_the_metric_counts(make_score):
     assert (found.verdict, found.n_better) == (Verdict.HELPS, 8)
 
 
-def test_differences_of_both_signs_show_nothing(make_score):
-    scores = _two_methods(make_score, 0.0)
+def test_differences_of_both_signs_show_nothing():
+    scores = _two_methods(0.0)
     scores = [
         row
         if row.method == "local"
@@ -64,33 +65,33 @@ def test_differences_of_both_signs_show_nothing(make_score):
     assert compare(scores, ["pflsynth"], "local")[0].verdict is Verdict.OPEN
 
 
-def test_five_subjects_are_too_few_however_large_the_gain(make_score):
-    (found,) = compare(_two_methods(make_score, 9.0, n=5), ["pflsynth"], "local")
+def test_five_subjects_are_too_few_however_large_the_gain():
+    (found,) = compare(_two_methods(9.0, n=5), ["pflsynth"], "local")
     assert (found.verdict, found.p, found.p_holm) == (Verdict.TOO_FEW, None, None)
 
 
-def test_six_subjects_are_enough_for_one_comparison_but_not_for_two(make_score):
-    north = _two_methods(make_score, 9.0, n=6)
-    south = _two_methods(make_score, 9.0, n=6, site="south")
+def test_six_subjects_are_enough_for_one_comparison_but_not_for_two():
+    north = _two_methods(9.0, n=6)
+    south = _two_methods(9.0, n=6, site="south")
     assert compare(north, ["pflsynth"], "local")[0].verdict is Verdict.HELPS
     both = compare(north + south, ["pflsynth"], "local")
     assert [found.verdict for found in both] == [Verdict.TOO_FEW] * 2
     assert [found.p_holm for found in both] == [pytest.approx(2 * 2**-5)] * 2
 
 
-def test_all_subjects_together_are_one_comparison(make_score):
-    scores = _two_methods(make_score, 1.0, n=4) + _two_methods(make_score, 1.0, n=4, site="south")
+def test_all_subjects_together_are_one_comparison():
+    scores = _two_methods(1.0, n=4) + _two_methods(1.0, n=4, site="south")
     (found,) = compare(scores, ["pflsynth"], "local", by=())
     assert (found.site, found.task, found.interval.n) == (None, None, 8)
     assert found.verdict is Verdict.HELPS
 
 
-def test_seeds_do_not_count_as_subjects(make_score):
-    scores = [row for seed in range(10) for row in _two_methods(make_score, 1.0, n=2, seed=seed)]
+def test_seeds_do_not_count_as_subjects():
+    scores = [row for seed in range(10) for row in _two_methods(1.0, n=2, seed=seed)]
     (found,) = compare(scores, ["pflsynth"], "local")
     assert (found.interval.n, found.n_seeds, found.verdict) == (2, 10, Verdict.TOO_FEW)
 
 
-def test_a_method_without_common_volumes_is_left_out(make_score):
-    scores = [*_two_methods(make_score, 1.0), make_score(method="central", site="south")]
+def test_a_method_without_common_volumes_is_left_out():
+    scores = [*_two_methods(1.0), make_score(method="central", site="south")]
     assert [found.method for found in compare(scores, ["central", "pflsynth"], "local")] == ["pflsynth"]

@@ -2,10 +2,11 @@
 
 import pytest
 
+from evaluate.scores import make_score
 from polysite.evaluate.summary import aggregate, subject_means, summary_rows
 
 
-def test_seeds_are_averaged_within_a_subject_before_subjects(make_score):
+def test_seeds_are_averaged_within_a_subject_before_subjects():
     scores = [make_score(seed=seed, psnr_db=10.0) for seed in (1, 2, 3)] + [
         make_score(subject="sub-02", psnr_db=20.0)
     ]
@@ -14,12 +15,12 @@ def test_seeds_are_averaged_within_a_subject_before_subjects(make_score):
     assert (row.n_subjects, row.n_seeds) == (2, 3)
 
 
-def test_the_same_name_at_two_sites_is_two_subjects(make_score):
+def test_the_same_name_at_two_sites_is_two_subjects():
     scores = [make_score(psnr_db=10.0), make_score(site="south", psnr_db=20.0)]
     assert subject_means(scores, "psnr_db") == {("north", "sub-01"): 10.0, ("south", "sub-01"): 20.0}
 
 
-def test_rows_are_per_site_task_and_method_in_order_of_appearance(make_score):
+def test_rows_are_per_site_task_and_method_in_order_of_appearance():
     scores = [
         make_score(method=method, site=site, task=task)
         for method in ("pflsynth", "local")
@@ -41,7 +42,7 @@ def test_rows_are_per_site_task_and_method_in_order_of_appearance(make_score):
     ]
 
 
-def test_best_is_the_largest_psnr_and_ssim_and_the_smallest_nrmse(make_score):
+def test_best_is_the_largest_psnr_and_ssim_and_the_smallest_nrmse():
     scores = [
         make_score(method="a", psnr_db=21.0, ssim=0.7, nrmse=0.2),
         make_score(method="b", psnr_db=20.0, ssim=0.9, nrmse=0.2),
@@ -51,11 +52,18 @@ def test_best_is_the_largest_psnr_and_ssim_and_the_smallest_nrmse(make_score):
     assert second.best == {"ssim", "nrmse"}
 
 
-def test_one_method_alone_is_best_in_nothing(make_score):
+def test_a_reference_is_shown_but_never_best():
+    scores = [make_score(method=name, psnr_db=psnr) for name, psnr in (("a", 20), ("b", 21), ("central", 30))]
+    marks = {row.method: "psnr_db" in row.best for row in aggregate(scores, references={"central"})}
+    assert marks == {"a": False, "b": True, "central": False}
+    assert all(not row.best for row in aggregate(scores[1:], references={"central"}))
+
+
+def test_one_method_alone_is_best_in_nothing():
     assert aggregate([make_score()])[0].best == frozenset()
 
 
-def test_the_interval_is_over_subjects(make_score):
+def test_the_interval_is_over_subjects():
     scores = [make_score(subject=f"sub-{k}", psnr_db=20.0 + k) for k in range(8)]
     interval = summary_rows(scores)[0].metrics["psnr_db"]
     assert interval.n == 8

@@ -52,14 +52,12 @@ def _rank(algorithm: str) -> int:
 
 
 def main_method(algorithms: Mapping[str, str]) -> str | None:
-    """The method that the question is about: pFLSynth, repaired where there are several, or the last other."""
-    federated = [
-        method for method in order_methods(algorithms) if algorithms[method] not in ("local", "central")
-    ]
+    """The method that the question is about: pFLSynth under its own name, or the first of the nearest kind."""
+    federated = [method for method in algorithms if algorithms[method] not in _REFERENCES]
     for wanted in ("pflsynth-repaired", "pflsynth"):
         if wanted in federated:
             return wanted
-    return federated[-1] if federated else None
+    return max(federated, key=lambda method: _rank(algorithms[method]), default=None)
 
 
 def answer(scores: Sequence[Score], algorithms: Mapping[str, str]) -> Answer:

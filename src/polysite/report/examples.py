@@ -72,7 +72,8 @@ def read_example(file: Path) -> Example:
         If the file is damaged, lacks an array, or its shapes differ.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # opened here, because np.load leaves a file open that is no archive
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             images = {
                 name: np.asarray(stored[name], np.float32) for name in ("source", "synthetic", "target")
             }

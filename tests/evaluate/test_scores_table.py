@@ -4,11 +4,12 @@ import csv
 
 import pytest
 
+from evaluate.scores import make_score
 from polysite.errors import DataError
 from polysite.evaluate.table import COLUMNS, append_scores, read_scores, write_scores
 
 
-def test_columns_are_those_of_the_format(tmp_path, make_score):
+def test_columns_are_those_of_the_format(tmp_path):
     write_scores(tmp_path / "scores.csv", [make_score()])
     with (tmp_path / "scores.csv").open() as file:
         header = next(csv.reader(file))
@@ -18,7 +19,7 @@ def test_columns_are_those_of_the_format(tmp_path, make_score):
     )
 
 
-def test_what_is_written_is_read_back_exactly(tmp_path, make_score):
+def test_what_is_written_is_read_back_exactly(tmp_path):
     scores = [
         make_score(psnr_db=1 / 3 * 60, ssim=0.1 + 0.2, session="ses-1"),
         make_score(subject='sub, "quoted"\nline', site="Zürich"),
@@ -28,14 +29,14 @@ def test_what_is_written_is_read_back_exactly(tmp_path, make_score):
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
-def test_appending_creates_adds_and_replaces(tmp_path, make_score):
+def test_appending_creates_adds_and_replaces(tmp_path):
     path = tmp_path / "scores.csv"
     append_scores(path, [make_score()])
     append_scores(path, [make_score(psnr_db=25.0), make_score(method="fedavg")])
     assert [(row.method, row.psnr_db) for row in read_scores(path)] == [("local", 25.0), ("fedavg", 20.0)]
 
 
-def test_a_key_that_stands_twice_is_refused_and_the_old_file_stays(tmp_path, make_score):
+def test_a_key_that_stands_twice_is_refused_and_the_old_file_stays(tmp_path):
     path = tmp_path / "scores.csv"
     write_scores(path, [make_score()])
     before = path.read_bytes()
@@ -56,7 +57,7 @@ def test_a_key_that_stands_twice_is_refused_and_the_old_file_stays(tmp_path, mak
         ({"site": ""}, "site is empty"),
     ],
 )
-def test_a_score_that_cannot_be_true_is_refused(make_score, values, message):
+def test_a_score_that_cannot_be_true_is_refused(values, message):
     with pytest.raises(DataError, match=message):
         make_score(**values)
 
@@ -77,7 +78,7 @@ def _edit(path, old, new):
         (",1000,", ",10.5,", "scores.csv:2: n_voxels is '10.5'"),
     ],
 )
-def test_a_damaged_table_names_file_line_and_value(tmp_path, make_score, old, new, message):
+def test_a_damaged_table_names_file_line_and_value(tmp_path, old, new, message):
     path = tmp_path / "scores.csv"
     write_scores(path, [make_score()])
     _edit(path, old, new)
@@ -85,7 +86,7 @@ def test_a_damaged_table_names_file_line_and_value(tmp_path, make_score, old, ne
         read_scores(path)
 
 
-def test_a_repeated_line_is_named(tmp_path, make_score):
+def test_a_repeated_line_is_named(tmp_path):
     path = tmp_path / "scores.csv"
     write_scores(path, [make_score()])
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
@@ -93,7 +94,7 @@ def test_a_repeated_line_is_named(tmp_path, make_score):
         read_scores(path)
 
 
-def test_files_that_cannot_be_read_or_written_are_data_errors(tmp_path, make_score):
+def test_files_that_cannot_be_read_or_written_are_data_errors(tmp_path):
     with pytest.raises(DataError, match=r"nothing.csv: cannot be read"):
         read_scores(tmp_path / "nothing.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
