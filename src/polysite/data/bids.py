@@ -46,7 +46,8 @@ def pick(files: Sequence[Path], ending: str) -> tuple[Path | None, tuple[str, ..
     """
     *pairs, suffix = ending.split("_")
     wanted = {key: value for key, _, value in (pair.partition("-") for pair in pairs)}
-    fit, enhanced = [], []
+    fit: list[tuple[Entities, Path]] = []
+    enhanced: list[tuple[Entities, Path]] = []
     for path in files:
         parsed = entities_of(path.name)
         if parsed is None or parsed[1] != suffix or not wanted.items() <= parsed[0].items():
@@ -91,7 +92,7 @@ def read_cases(site_name: str, data: BidsData, contrasts: Sequence[str]) -> list
         subject = label_of(folder.name)
         if kept is not None and subject not in kept:
             continue
-        visits = [(None, folder / "anat")]
+        visits: list[tuple[str | None, Path]] = [(None, folder / "anat")]
         visits += [(label_of(path.name, "ses"), path / "anat") for path in sorted(folder.glob("ses-*"))]
         for session, anat in visits:
             files = sorted(path for path in anat.glob("sub-*") if path.is_file())

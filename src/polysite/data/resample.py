@@ -58,7 +58,9 @@ def sitk_image(array: NDArray[Any], affine: Affine) -> Any:
     return image
 
 
-def blur_for(array: NDArray[np.float32], spacing_mm: NDArray[Any], to_mm: NDArray[Any]) -> NDArray[np.float32]:
+def blur_for(
+    array: NDArray[np.float32], spacing_mm: NDArray[Any], to_mm: NDArray[Any]
+) -> NDArray[np.float32]:
     """Gaussian smoothing along the axes that get coarser, so that fine detail is not aliased.
 
     The width makes a voxel of the old size as wide as one of the new (full width at half maximum,

@@ -1,0 +1,58 @@
+"""Intensities to [-1, 1] by percentiles of the voxels inside a volume's own mask."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polysite.errors import DataError
+
+RINGING = 0.05
+"""Negative values in at most this share of the voxels other than zero are ringing of an interpolation."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values that become -1 and 1."""
+
+    low: float
+    high: float
+
+    def apply(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map linearly and clip to [-1, 1]."""
+        unit = (array - np.float32(self.low)) / np.float32(self.high - self.low)
+        return np.asarray(np.clip(2 * unit - 1, -1, 1), dtype=np.float32)
+
+    def record(self) -> dict[str, float]:
+        """For the sidecar."""
+        return asdict(self)
+
+
+def scale_of(array: NDArray[np.float32], mask: NDArray[np.bool_], percentiles: tuple[float, float]) -> Scale:
+    """The percentiles of a volume's values inside its mask.
+
+    Only this volume is looked at, so a contrast gets the same values whether its subject's other
+    contrasts are at hand (training) or not (prediction).
+
+    Raises
+    ------
+    DataError
+        If both percentiles have the same value.
+    """
+    values = array[mask] if mask.any() else array.ravel()
+    low, high = (float(value) for value in np.percentile(values, percentiles))
+    if not low < high:
+        raise DataError(
+            f"constant inside its mask: percentiles {percentiles[0]:g} and {percentiles[1]:g} are both {low:g}"
+        )
+    return Scale(low, high)
+
+
+def without_ringing(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Small negative values clipped at 0, and the share of voxels (other than 0) that were negative.
+
+    Where more is negative the image was scaled about some other zero and nothing is clipped.
+    """
+    n_values = int(np.count_nonzero(array))
+    share = float((array < 0).sum() / n_values) if n_values else 0.0
+    return (np.maximum(array, 0) if 0 < share <= RINGING else array), share

@@ -1,0 +1,213 @@
+"""Rigid registration of one contrast of a case to another, by mutual information.
+
+Mattes' mutual information (50 bins) is maximised over three rotations and three shifts, first on coarse
+and then on finer copies of both volumes. Everything is deterministic: one thread, a fixed seed for the
+sampled voxels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from polysite.data.resample import Affine, sitk_image
+
+LEVELS_MM = (8.0, 4.0, 2.0)
+N_SAMPLES = 60_000
+SEED = 20_220
+MARGIN_MM = 10.0
+LIMIT_MM, LIMIT_DEGREES = 60.0, 30.0
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """The outcome.
+
+    Attributes
+    ----------
+    transform : NDArray, (4, 4)
+        Point of the fixed volume to the same anatomy's point in the moving one, mm, RAS+. The identity
+        (trust the headers) if registering made the alignment worse.
+    information_before, information_after : float
+        Mutual information in nats with the headers alone, and with the transform that was found.
+    shift_mm, rotation_degrees : float
+        Size of what was found; the shift is that of the head's centre.
+    warning : str or None
+        Why it was not used.
+    """
+
+    transform: Affine
+    information_before: float
+    information_after: float
+    shift_mm: float
+    rotation_degrees: float
+    warning: str | None
+
+    def record(self) -> dict[str, Any]:
+        """For the sidecar."""
+        return {**vars(self), "transform": self.transform.tolist()}
+
+
+def _coarse(
+    array: NDArray[np.float32], affine: Affine, level_mm: float
+) -> tuple[NDArray[np.float32], Affine]:
+    """A smoothed copy with voxels of about the level's size; axes that are coarser already stay."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    step = np.maximum(1, np.round(level_mm / spacing)).astype(int)
+    sigma = np.where(spacing < level_mm, 0.5 * level_mm / spacing, 0.0)
+    smooth = ndimage.gaussian_filter(array, sigma, mode="nearest")
+    start = ((np.asarray(array.shape) - 1) % step) // 2
+    index = tuple(slice(int(first), None, int(by)) for first, by in zip(start, step, strict=True))
+    coarse = affine.copy()
+    coarse[:3, 3] = affine[:3, :3] @ start + affine[:3, 3]
+    coarse[:3, :3] = affine[:3, :3] * step
+    return np.ascontiguousarray(smooth[index]), coarse
+
+
+def _matrix(euler: Any) -> Affine:
+    """A SimpleITK transform (points, LPS) as a matrix (points, RAS+)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(euler.GetMatrix(), (3, 3))
+    centre = np.asarray(euler.GetCenter())
+    matrix[:3, 3] = np.asarray(euler.GetTranslation()) + centre - matrix[:3, :3] @ centre
+    return np.asarray(_LPS @ matrix @ _LPS)
+
+
+def _centre_of_mass(image: Any) -> NDArray[np.float64]:
+    """Where a SimpleITK image's values have their centre, mm, LPS."""
+    import SimpleITK as sitk
+
+    values = np.maximum(sitk.GetArrayViewFromImage(image), 0)
+    index = ndimage.center_of_mass(values)[::-1]
+    return np.asarray(image.TransformContinuousIndexToPhysicalPoint([float(place) for place in index]))
+
+
+class _Pyramid:
+    """Both volumes at every level, as SimpleITK images, with a mask around the fixed head."""
+
+    def __init__(
+        self,
+        fixed: NDArray[np.float32],
+        fixed_affine: Affine,
+        mask: NDArray[np.bool_],
+        moving: NDArray[np.float32],
+        moving_affine: Affine,
+    ) -> None:
+        spacing = np.linalg.norm(fixed_affine[:3, :3], axis=0)
+        # a rim of background belongs in: the head's outline is what aligns it most strongly
+        near = ndimage.distance_transform_edt(~mask, sampling=spacing) <= MARGIN_MM
+        inside = np.argwhere(mask).mean(axis=0) if mask.any() else (np.asarray(mask.shape) - 1) / 2
+        self.centre = fixed_affine[:3, :3] @ inside + fixed_affine[:3, 3]
+        self.mask = sitk_image(near.astype(np.uint8), fixed_affine)
+        self.levels = [
+            (sitk_image(*_coarse(fixed, fixed_affine, mm)), sitk_image(*_coarse(moving, moving_affine, mm)))
+            for mm in LEVELS_MM
+        ]
+
+    def method(self, level: int, share: float | None) -> Any:
+        """A registration method with the metric set up; `share` of the voxels is sampled, None: all."""
+        import SimpleITK as sitk
+
+        method = sitk.ImageRegistrationMethod()
+        method.SetNumberOfThreads(1)
+        method.SetMetricAsMattesMutualInformation(50)
+        method.SetMetricFixedMask(self.mask)
+        method.SetInterpolator(sitk.sitkLinear)
+        if share is not None:
+            method.SetMetricSamplingStrategy(method.RANDOM)
+            method.SetMetricSamplingPercentage(share, SEED + level)
+        return method
+
+    def information(self, level: int, transform: Any) -> float:
+        """Mutual information of a level's volumes over all voxels around the head; 0 without overlap."""
+        method = self.method(level, None)
+        method.SetInitialTransform(transform)
+        try:
+            return -float(method.MetricEvaluate(*self.levels[level]))
+        except RuntimeError:
+            return 0.0
+
+    def start(self) -> Any:
+        """Where to begin: the headers' alignment, or the centres of mass aligned where that is better."""
+        import SimpleITK as sitk
+
+        euler = sitk.Euler3DTransform()
+        euler.SetCenter([float(place) for place in (_LPS[:3, :3] @ self.centre)])
+        shifted = sitk.Euler3DTransform(euler)
+        fixed, moving = (_centre_of_mass(image) for image in self.levels[0])
+        shifted.SetTranslation([float(shift) for shift in moving - fixed])
+        return max((euler, shifted), key=lambda start: self.information(0, start))
+
+    def climb(self, level: int, transform: Any) -> Any:
+        """The transform improved at one level."""
+        import SimpleITK as sitk
+
+        fixed, moving = self.levels[level]
+        share = min(1.0, N_SAMPLES / fixed.GetNumberOfPixels())
+        method = self.method(level, None if share == 1.0 else share)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=LEVELS_MM[level] / 4,
+            minStep=1e-3 * LEVELS_MM[level],
+            numberOfIterations=150,
+            relaxationFactor=0.6,
+            gradientMagnitudeTolerance=1e-6,
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        improved = sitk.Euler3DTransform(transform)
+        method.SetInitialTransform(improved, inPlace=True)
+        method.Execute(fixed, moving)
+        return improved
+
+
+def register(
+    fixed: NDArray[np.float32],
+    fixed_affine: Affine,
+    mask: NDArray[np.bool_],
+    moving: NDArray[np.float32],
+    moving_affine: Affine,
+) -> Registration:
+    """Find the rigid transform between two contrasts of one head.
+
+    Parameters
+    ----------
+    fixed, moving : NDArray of float32, (x, y, z)
+        Volumes without NaN; very bright voxels are best clipped.
+    fixed_affine, moving_affine : NDArray, (4, 4)
+        Voxel to mm, RAS+.
+    mask : NDArray of bool
+        The head in the fixed volume.
+    """
+    import SimpleITK as sitk
+
+    pyramid = _Pyramid(fixed, fixed_affine, mask, moving, moving_affine)
+    finest = len(LEVELS_MM) - 1
+    headers = sitk.Euler3DTransform()
+    headers.SetCenter([float(place) for place in (_LPS[:3, :3] @ pyramid.centre)])
+    before = pyramid.information(finest, headers)
+    found, warning = headers, None
+    try:
+        found = pyramid.start()
+        for level in range(len(LEVELS_MM)):
+            found = pyramid.climb(level, found)
+    except RuntimeError as error:
+        found, warning = headers, f"did not run: {str(error).strip().splitlines()[-1]}"
+    after = pyramid.information(finest, found)
+    transform = _matrix(found)
+    shift = float(np.linalg.norm(transform[:3, :3] @ pyramid.centre + transform[:3, 3] - pyramid.centre))
+    cosine = (np.trace(transform[:3, :3]) - 1) / 2
+    rotation = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+    if warning is None and after <= before:
+        warning = "made the alignment worse, so the headers' alignment was kept"
+    elif warning is None and (shift > LIMIT_MM or rotation > LIMIT_DEGREES):
+        warning = f"found {shift:.0f} mm and {rotation:.0f}°, not credible: the headers' alignment was kept"
+    return Registration(
+        transform=np.eye(4) if warning else transform,
+        information_before=before,
+        information_after=after,
+        shift_mm=shift,
+        rotation_degrees=rotation,
+        warning=warning,
+    )
