@@ -1,6 +1,5 @@
 """What many tests use: one thread, toy runs and small federations."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from polysite import config, registry
 from polysite.federation.crew import Crew, assemble
 from polysite.federation.store import Saver
+from toy import toy_raw
 
 torch.set_num_threads(1)
 
@@ -18,21 +18,6 @@ torch.set_num_threads(1)
 def toy_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registers the task ``toy``."""
     monkeypatch.setitem(registry.TABLES["tasks"], "toy", "toy:Toy")
-
-
-def toy_raw(n_sites: int = 2, **over: Any) -> dict[str, Any]:
-    """The YAML of a toy run."""
-    raw: dict[str, Any] = {
-        "name": "toy",
-        "contrasts": ["T1w", "T2w"],
-        "sites": {
-            f"site{k}": {"data": {"format": "bids", "path": "nowhere"}, "tasks": ["T1w->T2w"]} for k in range(n_sites)
-        },
-        "task": {"name": "toy"},
-        "algorithm": {"name": "fedavg", "private": ["head.*"]},
-        "training": {"rounds": 3, "steps_per_round": 2, "learning_rate": 0.25, "flat_rounds": 3},
-    }
-    return config.merge(raw, over)
 
 
 @pytest.fixture
@@ -49,6 +34,3 @@ def toy_crew(toy_task: None, tmp_path: Path) -> Any:
     yield make
     for saver in savers:
         saver.close()
-
-
-CrewMaker = Callable[..., Crew]

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import toy_raw
 from hypothesis import given
 from hypothesis import strategies as st
 
 from polysite import config
 from polysite.errors import ConfigError
+from toy import toy_raw
 
 RUN = """\
 name: small
@@ -48,8 +48,16 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[T1w->T2w]", "[]", r"run\.yaml:6: sites\.north\.tasks"),
         ("format: bids", "format: bidz", r"run\.yaml:5: sites\.north\.data: .*bidz"),
         ("path: data/north", "paht: data/north", r"run\.yaml:5: .*paht"),
-        ("name: pflsynth", "name: pflsnyth", r"'pflsnyth' is not one of the algorithms \(did you mean 'pflsynth'"),
-        ("name: pflsynth", "name: pflsynth, preset: best", r"'best' is not a preset of 'pflsynth'; choose one of: repaired"),
+        (
+            "name: pflsynth",
+            "name: pflsnyth",
+            r"'pflsnyth' is not one of the algorithms \(did you mean 'pflsynth'",
+        ),
+        (
+            "name: pflsynth",
+            "name: pflsynth, preset: best",
+            r"'best' is not a preset of 'pflsynth'; choose one of: repaired",
+        ),
         ("name: pflsynth", "name: pflsynth, mu: 1", r"run\.yaml:10: algorithm\.mu: unknown key"),
         ("contrasts: [T1w, T2w]", "contrasts: [T1w, T1w]", "lists one twice"),
         ("name: small\n", "", r"run\.yaml: name: this key is required"),
@@ -91,7 +99,11 @@ def test_the_full_configuration_reads_back_as_itself(tmp_path: Path) -> None:
 def test_a_preset_lies_below_the_users_own_values(tmp_path: Path) -> None:
     path = written(tmp_path, RUN)
     faithful = config.load(path, ["algorithm.preset=faithful"])
-    assert (faithful.training.schedule_end, faithful.training.flat_rounds, faithful.training.rounds) == ("zero", 75, 3)
+    assert (faithful.training.schedule_end, faithful.training.flat_rounds, faithful.training.rounds) == (
+        "zero",
+        75,
+        3,
+    )
     repaired = config.load(path)
     assert repaired.algorithm.settings["preset"] == "repaired"
     assert repaired.training.schedule_end == "positive"
@@ -100,7 +112,10 @@ def test_a_preset_lies_below_the_users_own_values(tmp_path: Path) -> None:
 
 def test_set_replaces_one_value(tmp_path: Path) -> None:
     path = written(tmp_path, RUN)
-    assert config.load(path, ["training.rounds=9", "training.betas=[0.9, 0.99]"]).training.betas == (0.9, 0.99)
+    assert config.load(path, ["training.rounds=9", "training.betas=[0.9, 0.99]"]).training.betas == (
+        0.9,
+        0.99,
+    )
     with pytest.raises(ConfigError, match=r"--set 'rounds'"):
         config.load(path, ["rounds"])
     with pytest.raises(ConfigError, match=r"training\.round"):
@@ -108,7 +123,9 @@ def test_set_replaces_one_value(tmp_path: Path) -> None:
 
 
 def test_another_class_does_not_inherit_settings() -> None:
-    merged = config.merge({"algorithm": {"name": "pflsynth", "shared": ["a"]}}, {"algorithm": {"name": "local"}})
+    merged = config.merge(
+        {"algorithm": {"name": "pflsynth", "shared": ["a"]}}, {"algorithm": {"name": "local"}}
+    )
     assert merged == {"algorithm": {"name": "local"}}
 
 

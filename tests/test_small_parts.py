@@ -20,7 +20,9 @@ def test_every_registered_name_can_be_imported(kind: str, name: str) -> None:
 
 
 def test_a_wrong_name_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"'fedavgg'.*did you mean 'fedavg'.*central, fedavg, local, pflsynth"):
+    with pytest.raises(
+        ConfigError, match=r"'fedavgg'.*did you mean 'fedavg'.*central, fedavg, local, pflsynth"
+    ):
         lookup("algorithms", "fedavgg")
 
 

@@ -4,7 +4,7 @@ Loss of site k: ``½ ‖w - c_k‖²``, plain gradient descent. The model has a 
 ``head.w`` and an integer buffer ``body.steps`` that counts steps, so what travels can be told apart.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from polysite import config
 from polysite.config import Section
+from polysite.federation.crew import Crew
 from polysite.seeds import numpy_stream, torch_stream
 from polysite.tasks.task import Effort
 
@@ -65,7 +67,10 @@ class Toy:
 
     def optimisers(self, model: nn.Module) -> Mapping[str, Optimizer]:
         rate = self.training.learning_rate
-        return {name: torch.optim.SGD(part.parameters(), lr=rate, momentum=0.5) for name, part in self.networks(model).items()}
+        return {
+            name: torch.optim.SGD(part.parameters(), lr=rate, momentum=0.5)
+            for name, part in self.networks(model).items()
+        }
 
     def data(self, site: str, cases: Sequence[Any]) -> ToyData:
         index = self.sites.index(site)
@@ -91,7 +96,10 @@ class Toy:
             optimiser.param_groups[0]["lr"] = self.training.learning_rate * effort.rate_factor
         for noisy in data.batches(numpy_stream(effort.seed, "toy"), effort.n_steps, effort.batch_size):
             centre = noisy if self.settings.noisy else data.centre
-            loss = 0.5 * (model.body.w - centre).square().sum() + 0.5 * (model.head.w - centre[:2]).square().sum()
+            loss = (
+                0.5 * (model.body.w - centre).square().sum()
+                + 0.5 * (model.head.w - centre[:2]).square().sum()
+            )
             model.zero_grad()
             (loss if penalty is None else loss + penalty(model)).backward()
             for optimiser in optimisers.values():
@@ -105,3 +113,23 @@ class Toy:
 
     def validate(self, model: nn.Module, data: ToyData, n_samples: int, seed: int) -> dict[str, float]:
         return {"loss": 0.5 * float((model.body.w - data.centre).detach().square().sum())}
+
+
+CrewMaker = Callable[..., Crew]
+"""What the fixture ``toy_crew`` is."""
+
+
+def toy_raw(n_sites: int = 2, **over: Any) -> dict[str, Any]:
+    """The YAML of a toy run."""
+    raw: dict[str, Any] = {
+        "name": "toy",
+        "contrasts": ["T1w", "T2w"],
+        "sites": {
+            f"site{k}": {"data": {"format": "bids", "path": "nowhere"}, "tasks": ["T1w->T2w"]}
+            for k in range(n_sites)
+        },
+        "task": {"name": "toy"},
+        "algorithm": {"name": "fedavg", "private": ["head.*"]},
+        "training": {"rounds": 3, "steps_per_round": 2, "learning_rate": 0.25, "flat_rounds": 3},
+    }
+    return config.merge(raw, over)

@@ -36,7 +36,9 @@ def main() -> None:
         _fail(str(error), 1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(f"{error.filename or 'disk'}: no space left on the device: make room, then run this again", 1)
+            _fail(
+                f"{error.filename or 'disk'}: no space left on the device: make room, then run this again", 1
+            )
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}", 1)

@@ -3,18 +3,19 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from polysite import __version__
 from polysite.config import BidsData, Run, parse_task
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
+from polysite.data.orient import canonical_affine, orientation_of, to_canonical
 from polysite.data.prepare import prepare_case
 from polysite.errors import ConfigError, DataError
 from polysite.evaluate.metrics import score_volume
@@ -25,6 +26,8 @@ from polysite.image import Image, write_image
 from polysite.registry import lookup
 from polysite.run import open_run, prepared_cases
 from polysite.tasks.synthesis import task_key
+
+Volume = NDArray[np.float32]
 
 DATA_RANGE = 1.0
 """Volumes are scored after the percentiles of the preparation were mapped to 0 and 1."""
@@ -50,11 +53,9 @@ class Predictor:
         self._model: nn.Module = self._task.build(site, None)
         self._model.load_state_dict(read_tensors(path))
 
-    def volume(self, case: PreparedCase, text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def volume(self, case: PreparedCase, text: str) -> Volume:
         """One task's synthetic volume, (z, x, y) in [0, 1] on the prepared grid."""
-        synthetic: np.ndarray[Any, np.dtype[np.float32]] = self._task.predict(
-            self._model, case, text, self.site
-        )
+        synthetic: Volume = self._task.predict(self._model, case, text, self.site)
         return (synthetic + 1) / 2
 
     def image(self, case: PreparedCase, text: str) -> Image:
@@ -79,9 +80,13 @@ def evaluate(folder: Path, progress: Any = None) -> list[Score]:
                     progress(f"{site}: {case.key} {text}")
                 image = predictor.image(case, text)
                 write_prediction(out, case, image, text, predictor)
-                truth = _unit(case, target)
-                mask = _mask(case) if run.evaluate.mask == "foreground" else None
-                score = score_volume(image.array, truth.array, data_range=DATA_RANGE, mask=mask)
+                shown = _Shown.of(case, image, source, target)
+                score = score_volume(
+                    shown.synthetic,
+                    shown.target,
+                    data_range=DATA_RANGE,
+                    mask=shown.mask if run.evaluate.mask == "foreground" else None,
+                )
                 scores.append(
                     Score(
                         method=run.method,
@@ -99,7 +104,7 @@ def evaluate(folder: Path, progress: Any = None) -> list[Score]:
                     )
                 )
                 if number == 0:
-                    _write_example(out / "examples" / f"{task_key(text)}.npz", case, image, source, truth)
+                    shown.write_example(out / "examples" / f"{task_key(text)}.npz", case.subject)
     if not scores:
         raise DataError(
             f"{folder}: no case of the {split!r} split has both contrasts of a task; nothing to score"
@@ -158,7 +163,7 @@ def _prepared(found: Case, source: str, run: Run, site: str) -> Iterator[Prepare
     """One contrast of a case, prepared in a folder that goes away afterwards."""
     alone = replace(found, images={source: found.images[source]})
     with tempfile.TemporaryDirectory(prefix="polysite-") as folder:
-        yield prepare_case(alone, run.sites[site].prepare or run.prepare, Path(folder) / "case")
+        yield prepare_case(alone, run.sites[site].prepare or run.prepare, Path(folder))
 
 
 def _task_of(path: Path, tasks: tuple[str, ...]) -> str:
@@ -225,33 +230,47 @@ def write_sidecar(image: Path, content: Mapping[str, Any]) -> None:
 # --- truth --------------------------------------------------------------------------------------------
 
 
-def _unit(case: PreparedCase, contrast: str) -> Image:
-    """A prepared contrast in [0, 1] on the native grid."""
-    return case.to_native((np.asarray(case.volume(contrast), np.float32) + 1) / 2, outside=0.0)
+@dataclass(frozen=True)
+class _Shown:
+    """A case's images in [0, 1] on the native grid, with axes turned to (right, anterior, superior)."""
 
+    source: Volume
+    synthetic: Volume
+    target: Volume
+    mask: NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
 
-def _mask(case: PreparedCase) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """The prepared mask on the native grid."""
-    mask: np.ndarray[Any, np.dtype[np.bool_]] = (
-        case.to_native(np.asarray(case.mask(), np.float32), outside=0.0).array > 0.5
-    )
-    return mask
+    @classmethod
+    def of(cls, case: PreparedCase, synthetic: Image, source: str, target: str) -> "_Shown":
+        """From a prepared case and its synthetic image on the native grid."""
+        orientation = orientation_of(synthetic.affine)
 
+        def native(prepared: NDArray[Any]) -> Volume:
+            return to_canonical(case.to_native(prepared.astype(np.float32), outside=0.0).array, orientation)
 
-def _write_example(path: Path, case: PreparedCase, image: Image, source: str, target: Image) -> None:
-    """The middle slice of a case, for the report."""
-    mask = _mask(case)
-    slices = np.flatnonzero(mask.any(axis=(0, 1)))
-    middle = int(slices[len(slices) // 2]) if len(slices) else mask.shape[2] // 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cut = partial(np.take, indices=middle, axis=2)
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file,
-            source=cut(_unit(case, source).array),
-            synthetic=cut(image.array),
-            target=cut(target.array),
-            mask=cut(mask),
-            subject=case.subject,
-            slice=middle,
+        canonical = canonical_affine(synthetic.affine, orientation, synthetic.array.shape)
+        x, y, z = np.linalg.norm(canonical[:3, :3], axis=0).tolist()
+        return cls(
+            source=native((np.asarray(case.volume(source), np.float32) + 1) / 2),
+            synthetic=to_canonical(synthetic.array, orientation),
+            target=native((np.asarray(case.volume(target), np.float32) + 1) / 2),
+            mask=native(np.asarray(case.mask())) > 0.5,
+            spacing_mm=(x, y, z),
         )
+
+    def write_example(self, path: Path, subject: str) -> None:
+        """Keep the middle axial slice of the mask for the report."""
+        slices = np.flatnonzero(self.mask.any(axis=(0, 1)))
+        middle = int(slices[len(slices) // 2]) if len(slices) else self.mask.shape[2] // 2
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                source=self.source[..., middle],
+                synthetic=self.synthetic[..., middle],
+                target=self.target[..., middle],
+                mask=self.mask[..., middle],
+                spacing_mm=np.array(self.spacing_mm[:2]),
+                subject=subject,
+                slice=middle,
+            )

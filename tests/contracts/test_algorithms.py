@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CrewMaker
 
 from polysite.engines.here import Here
 from polysite.federation.server import federate
 from polysite.registry import TABLES
+from toy import CrewMaker
 
 # what an algorithm needs to run on the toy model, where its defaults are made for another one
 SETTINGS: dict[str, dict[str, Any]] = {"pflsynth": {"shared": ["body.*"]}}
@@ -106,7 +106,11 @@ def test_private_tensors_are_in_no_message(toy_crew: CrewMaker, name: str) -> No
 
     federate(crew, Watched(Watched.Settings(threads=1), crew), lambda event: None)
     for site in crew.sites.values():
-        private = {name: tensor for name, tensor in site.final(3, crew_server(crew)).items() if name in site.plan.private}
+        private = {
+            name: tensor
+            for name, tensor in site.final(3, crew_server(crew)).items()
+            if name in site.plan.private
+        }
         for key, tensor in private.items():
             if tensor.numel() > 1:
                 assert not any(tensor.numpy().tobytes() in sent for sent in outgoing), key

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CrewMaker
 
 from polysite.algorithms.algorithm import Algorithm, Message
 from polysite.engines.here import Here
 from polysite.errors import PolysiteError
 from polysite.federation.server import federate
 from polysite.federation.store import read_tensors
+from toy import CrewMaker
 
 
 def run(crew: Any, **settings: Any) -> list[dict[str, Any]]:
@@ -110,7 +110,9 @@ def test_central_training_gives_every_site_the_same_model(toy_crew: CrewMaker) -
     crew = toy_crew(2, algorithm={"name": "central"})
     events = run(crew)
     assert {event["site"] for event in events if event["event"] == "site"} == {"pooled"}
-    assert all(torch.equal(final(crew, "site0")[name], tensor) for name, tensor in final(crew, "site1").items())
+    assert all(
+        torch.equal(final(crew, "site0")[name], tensor) for name, tensor in final(crew, "site1").items()
+    )
 
 
 def test_equal_weights_are_a_setting(toy_crew: CrewMaker) -> None:
@@ -199,4 +201,6 @@ def test_validation_is_of_the_model_that_would_be_evaluated(toy_crew: CrewMaker)
     first = [event for event in events if event["event"] == "site" and event["round"] == 0]
     initial = crew.sites["site0"].slot().initial["body.w"]
     for k, event in enumerate(first):
-        assert event["validation"]["loss"] == pytest.approx(0.5 * float((initial - (-2.0) ** k).square().sum()), rel=1e-6)
+        assert event["validation"]["loss"] == pytest.approx(
+            0.5 * float((initial - (-2.0) ** k).square().sum()), rel=1e-6
+        )

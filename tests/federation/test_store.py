@@ -78,7 +78,9 @@ def test_a_version_of_another_run_is_refused(store: Store) -> None:
         Store(store.folder, "other").load(1)
 
 
-def test_a_full_disk_leaves_the_last_version_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_last_version_and_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.save(1, STATE, {})
 
     def full(*_: Any, **__: Any) -> None:
@@ -126,7 +128,10 @@ def test_killed_anywhere_in_a_write_only_whole_versions_are_left(tmp_path: Path)
     for last in range(1, 60):
         folder = tmp_path / str(last)
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(KILLED), str(folder), str(last)], capture_output=True, text=True, check=False
+            [sys.executable, "-c", textwrap.dedent(KILLED), str(folder), str(last)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         store = Store(folder, "run")
         store.clean()

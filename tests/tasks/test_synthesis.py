@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import CONTRASTS, TINY, MemoryCase, small_task
 
+from fakes import CONTRASTS, TINY, MemoryCase, small_task
 from polysite.config import Component
 from polysite.seeds import numpy_stream
 from polysite.tasks.slices import Batch
@@ -50,7 +50,9 @@ def test_every_site_starts_with_the_same_networks() -> None:
     north, south = states(task.build("north", 3)), states(task.build("south", 3))
     assert set(south) < set(north)
     assert all(torch.equal(north[name], tensor) for name, tensor in south.items())
-    assert any(not torch.equal(tensor, states(task.build("south", 4))[name]) for name, tensor in south.items())
+    assert any(
+        not torch.equal(tensor, states(task.build("south", 4))[name]) for name, tensor in south.items()
+    )
 
 
 def test_the_losses_are_the_formulas() -> None:
@@ -64,7 +66,10 @@ def test_the_losses_are_the_formulas() -> None:
             rows = torch.nonzero(given.target_contrast == code).flatten()
             if len(rows):
                 judge = model.discriminators[key]
-                false, true = judge(given.source[rows], fake[rows]), judge(given.source[rows], given.target[rows])
+                false, true = (
+                    judge(given.source[rows], fake[rows]),
+                    judge(given.source[rows], given.target[rows]),
+                )
                 expected += len(rows) / 4 * 0.5 * (false.square().mean() + (true - 1).square().mean()).item()
     losses = task.step(task_model := task.build("north", 1), given, task.optimisers(task_model))
     assert losses["l1"].item() == pytest.approx((fake - given.target).abs().mean().item(), rel=1e-5)
@@ -80,7 +85,11 @@ def test_a_step_trains_both_networks_and_only_the_discriminators_of_its_tasks() 
     before, given = states(model), batch(task, 1)
     task.step(model, given, task.optimisers(model))
     used = "T1w-T2w" if given.target_contrast.item() == 1 else "T1w-FLAIR"
-    changed = {name.rsplit(".", 2)[0] for name, tensor in states(model).items() if not torch.equal(tensor, before[name])}
+    changed = {
+        name.rsplit(".", 2)[0]
+        for name, tensor in states(model).items()
+        if not torch.equal(tensor, before[name])
+    }
     assert any(name.startswith("generator.res1") for name in changed)
     assert any(name.startswith("generator.mapper") for name in changed)
     assert {name.split(".")[1] for name in changed if name.startswith("discriminators")} == {used}
@@ -116,7 +125,9 @@ def test_only_some_parameters_are_trained_where_asked() -> None:
     before = dict(task.build("north", 1).named_parameters())
     only = {name for name in before if name.startswith("generator.out")}
     model, _ = trained(task, only=only)
-    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    changed = {
+        name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])
+    }
     assert changed == only
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -126,7 +137,9 @@ def test_a_penalty_of_zero_changes_nothing_and_a_large_one_holds_the_weights() -
     start = {name: p.detach().clone() for name, p in task.build("north", 1).named_parameters()}
 
     def pull(strength: float) -> Any:
-        return lambda model: strength * sum((p - start[n]).square().sum() for n, p in model.named_parameters())
+        return lambda model: (
+            strength * sum((p - start[n]).square().sum() for n, p in model.named_parameters())
+        )
 
     def distance(model: torch.nn.Module) -> float:
         return sum(float((p.detach() - start[n]).square().sum()) for n, p in model.named_parameters())
