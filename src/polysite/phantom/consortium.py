@@ -1,0 +1,237 @@
+"""Hospitals written as BIDS: scans with sidecars, and the exact truth as a BIDS derivative."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from polysite.errors import DataError
+from polysite.image import Image, write_image
+from polysite.phantom.examination import Examination, examine
+from polysite.phantom.hospital import Hospital, Protocol, hospital_named, hospitals
+from polysite.phantom.tissue import TISSUES
+
+__all__ = ["VERSION", "hospitals", "write_consortium", "write_hospital"]
+
+VERSION = "1"
+"""Changes whenever the same arguments give other bytes."""
+
+Progress = Callable[[str], None]
+BIDS_VERSION = "1.9.0"
+
+
+def write_consortium(
+    out: Path,
+    *,
+    n_sites: int = 4,
+    n_subjects: int = 6,
+    seed: int = 7,
+    voxel_mm: float | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the first `n_sites` hospitals, each a BIDS data set of its own in ``out/<hospital>``.
+
+    Raises
+    ------
+    DataError
+        If there are fewer hospitals, or `out` exists and is not empty.
+    """
+    chosen = hospitals()
+    if not 1 <= n_sites <= len(chosen):
+        raise DataError(f"n_sites is {n_sites}, but there are 1 to {len(chosen)} phantom hospitals")
+    _require_free(out)
+    return [
+        write_hospital(
+            out / hospital.name,
+            hospital.name,
+            n_subjects=n_subjects,
+            seed=seed,
+            voxel_mm=voxel_mm,
+            progress=progress,
+        )
+        for hospital in chosen[:n_sites]
+    ]
+
+
+def write_hospital(
+    out: Path,
+    hospital: str,
+    *,
+    n_subjects: int,
+    seed: int,
+    contrasts: tuple[str, ...] | None = None,
+    voxel_mm: float | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one hospital as a BIDS data set.
+
+    The same arguments give the same bytes, and a subject does not depend on how many there are. The folder
+    appears when it is complete.
+
+    Parameters
+    ----------
+    out : Path
+        The data set's folder; must not exist, or be empty.
+    hospital : str
+        One of :func:`hospitals`.
+    n_subjects, seed : int
+    contrasts : tuple of str, optional
+        Which of the hospital's contrasts; default: all.
+    voxel_mm : float, optional
+        In-plane voxel size; default: the hospital's own.
+    progress : callable, optional
+        Called with one line a subject.
+
+    Raises
+    ------
+    DataError
+        If `out` is not empty or cannot be written, or hospital, contrasts, subjects or voxel size are impossible.
+    """
+    chosen = hospital_named(hospital)
+    wanted = tuple(c for c in chosen.contrasts if contrasts is None or c in contrasts)
+    for contrast in contrasts or ():
+        chosen.protocol(contrast)
+    if n_subjects < 1 or not wanted:
+        raise DataError(f"a phantom hospital needs a subject and a contrast, not {n_subjects} and {contrasts!r}")
+    if voxel_mm is not None and not 0.5 <= voxel_mm <= 20:
+        raise DataError(f"voxel_mm is {voxel_mm}; choose 0.5 to 20 mm")
+    _require_free(out)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        _write_descriptions(temporary, chosen, n_subjects)
+        for number in range(1, n_subjects + 1):
+            subject = f"sub-{chosen.name}{number:02d}"
+            if progress:
+                progress(f"{chosen.name}: {subject} ({number} of {n_subjects})")
+            examination = examine(chosen, wanted, seed=seed, number=number, voxel_mm=voxel_mm)
+            _write_subject(temporary, subject, chosen, examination)
+        if out.is_dir():
+            out.rmdir()
+        temporary.replace(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror}; check the folder and its space") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: already there and not empty; choose another folder or remove it")
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_tsv(path: Path, rows: list[tuple[Any, ...]]) -> None:
+    path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
+
+
+def _write_descriptions(root: Path, hospital: Hospital, n_subjects: int) -> None:
+    made_by = [{"Name": "polysite phantom", "Version": version("polysite")}]
+    common = {"BIDSVersion": BIDS_VERSION, "License": "CC0", "Authors": ["Polysite"], "GeneratedBy": made_by}
+    name = f"Phantom hospital {hospital.name}"
+    _write_json(root / "dataset_description.json", {"Name": name, "DatasetType": "raw", **common})
+    (root / "README").write_text(
+        f"{name}: procedural heads seen by a simulated {hospital.manufacturer} {hospital.model} at "
+        f"{hospital.field_t:g} T.\nNo person was scanned. derivatives/truth holds labels, quantitative maps, "
+        "noise-free images and motion.\n\nProtocols\n"
+        + "".join(f"* {p.contrast}: {p.source}\n" for p in hospital.protocols),
+        encoding="utf-8",
+    )
+    rows = [(f"sub-{hospital.name}{k:02d}", hospital.name) for k in range(1, n_subjects + 1)]
+    _write_tsv(root / "participants.tsv", [("participant_id", "site"), *rows])
+    _write_json(root / "participants.json", {"site": {"Description": "Phantom hospital"}})
+    truth = root / "derivatives" / "truth"
+    truth.mkdir(parents=True)
+    about = {"Name": f"{name}: truth", "DatasetType": "derivative", **common}
+    _write_json(truth / "dataset_description.json", about)
+    (truth / "README").write_text(
+        "Exact truth of the phantom, in the pose of the first contrast.\n"
+        "* dseg: the tissue that fills most of a voxel (dseg.tsv names them)\n"
+        "* PDmap (water is 1), T1map and T2map (seconds)\n"
+        "* desc-clean: the images without noise, shading and motion; the sidecar has the motion\n",
+        encoding="utf-8",
+    )
+    _write_tsv(truth / "dseg.tsv", [("index", "name"), *enumerate(TISSUES)])
+
+
+def _write_subject(root: Path, subject: str, hospital: Hospital, examination: Examination) -> None:
+    grid = examination.grid
+
+    def write(path: Path, array: Any, dtype: str, sidecar: dict[str, Any]) -> None:
+        image = Image(np.asarray(array, dtype=np.float32), grid.affine)
+        write_image(image, path.with_name(f"{path.name}.nii.gz"), dtype=dtype)
+        _write_json(path.with_name(f"{path.name}.json"), sidecar)
+
+    scans = root / subject / "anat"
+    truth = root / "derivatives" / "truth" / subject / "anat"
+    for scan in examination.scans:
+        contrast = scan.protocol.contrast
+        # scanners store integers
+        image = np.minimum(np.rint(scan.image), np.iinfo(np.int16).max)
+        write(scans / f"{subject}_{contrast}", image, "int16", sidecar(hospital, scan.protocol, grid.step_mm))
+        about = {
+            "Description": f"{contrast} without noise, shading and motion",
+            "SkullStripped": False,
+            "Sources": [f"bids:raw:{subject}/anat/{subject}_{contrast}.nii.gz"],
+            "ScanToTruth": [[round(float(value), 9) for value in row] for row in scan.motion],
+            "ScanToTruthDescription": "RAS mm: the scan shows at point p what the truth has at this matrix times p",
+        }
+        write(truth / f"{subject}_desc-clean_{contrast}", scan.clean, "float32", about)
+    about = {"Description": "Tissue that fills most of each voxel", "Manual": False, "Atlas": "none"}
+    write(truth / f"{subject}_dseg", examination.labels, "uint8", about)
+    pd = {"Description": "Proton density, water is 1", "Units": "arbitrary"}
+    write(truth / f"{subject}_PDmap", examination.pd, "float32", pd)
+    for name, values in (("T1", examination.t1_ms), ("T2", examination.t2_ms)):
+        times = {"Description": f"{name}, mean weighted by proton density", "Units": "s"}
+        write(truth / f"{subject}_{name}map", values / 1000, "float32", times)
+
+
+def sidecar(hospital: Hospital, protocol: Protocol, step_mm: tuple[float, float, float]) -> dict[str, Any]:
+    """BIDS metadata of a scan: times in seconds, angles in degrees, lengths in mm."""
+
+    def seconds(value_ms: float) -> float:
+        return round(value_ms / 1000, 6)
+
+    p = protocol
+    kinds = {
+        "spin_echo": ("SE", "turbo spin echo"),
+        "inversion_recovery": (["SE", "IR"], "fluid-attenuated inversion recovery"),
+        "spoiled_gradient_echo": ("GR", "spoiled gradient echo"),
+        "magnetisation_prepared": (["GR", "IR"], "magnetisation-prepared gradient echo"),
+    }
+    code, kind = kinds[p.sequence]
+    content: dict[str, Any] = {
+        "Modality": "MR",
+        "Manufacturer": hospital.manufacturer,
+        "ManufacturersModelName": hospital.model,
+        "MagneticFieldStrength": hospital.field_t,
+        "InstitutionName": f"Phantom hospital {hospital.name}",
+        "MRAcquisitionType": p.dimensions,
+        "ScanningSequence": code,
+        "PulseSequenceType": kind,
+        "RepetitionTime": seconds(p.tr_header_ms),
+        "EchoTime": seconds(p.te_ms),
+        "FlipAngle": p.flip_deg,
+        "SliceThickness": max(p.thickness_mm, step_mm[2]),
+        "SpacingBetweenSlices": step_mm[2],
+    }
+    if p.ti_ms is not None:
+        content["InversionTime"] = seconds(p.ti_ms)
+    if p.shot_ms is not None:
+        content["RepetitionTimeExcitation"] = seconds(p.shot_ms)
+        content["RepetitionTimePreparation"] = seconds(p.tr_ms)
+    content["ProtocolSource"] = p.source
+    return content
