@@ -84,8 +84,14 @@ def phantom(
     typer.echo(f"{out}")
 
 
-def _hospitals() -> None:
+def _print(table: Any) -> None:
+    """Print a table as wide as the terminal; wide enough not to be broken where there is none."""
     from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200, soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _hospitals() -> None:
     from rich.table import Table
 
     from polysite.phantom.consortium import hospitals
@@ -98,13 +104,15 @@ def _hospitals() -> None:
             f"{hospital.field_t:g} T",
             " ".join(hospital.contrasts),
         )
-    Console().print(table)
+    _print(table)
 
 
 @app.command()
 def check(run_file: RunFile, set_: Overrides = None) -> None:
     """Read every case of every site and report all trouble as one table; status 1 if there is an error."""
-    from rich.console import Console
+    from collections import Counter
+
+    from rich.markup import escape
     from rich.table import Table
 
     from polysite.cases import find_cases, split_cases
@@ -117,21 +125,17 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
     found = find_cases(run, lambda text: terminal.print(text, soft_wrap=True))
     findings = check_run(run, found)
     table = Table("", "site", "case", "contrast", "what", box=None)
+    colours = {"error": "red", "warning": "yellow", "note": "cyan"}
     for finding in findings:
-        colour = "red" if finding.level == "error" else "yellow"
-        table.add_row(
-            f"[{colour}]{finding.level}[/]",
-            finding.site,
-            finding.case or "",
-            finding.contrast or "",
-            finding.message,
-        )
+        level = f"[{colours[finding.level]}]{finding.level}[/]"
+        table.add_row(level, *map(escape, (finding.site, finding.case, finding.contrast, finding.message)))
     if findings:
-        Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200).print(table)
-    n_errors = sum(finding.level == "error" for finding in findings)
+        _print(table)
+    count = Counter(finding.level for finding in findings)
+    n_errors = count["error"]
     n_cases = sum(len(cases) for cases in found.values())
     typer.echo(
-        f"{n_cases} cases at {len(found)} sites: {n_errors} errors, {len(findings) - n_errors} warnings"
+        f"{n_cases} cases at {len(found)} sites: {n_errors} errors, {count['warning']} warnings, {count['note']} notes"
     )
     if n_errors:
         raise typer.Exit(1)
@@ -260,19 +264,12 @@ def evaluate(folder: RunFolder) -> None:
     from polysite.evaluate.summary import aggregate
     from polysite.predictions import evaluate as run_evaluation
     from polysite.progress import console
+    from polysite.tables import summary_table
 
     terminal = console()
     scores = run_evaluation(folder, lambda text: terminal.print(text, soft_wrap=True))
-    _print_rows(aggregate(scores))
+    _print(summary_table(aggregate(scores)))
     typer.echo(f"{folder / 'scores.csv'}")
-
-
-def _print_rows(rows: Any) -> None:
-    from rich.console import Console
-
-    from polysite.tables import summary_table
-
-    Console(width=None if sys.stdout.isatty() else 120).print(summary_table(rows))
 
 
 @app.command()
@@ -313,13 +310,14 @@ def compare(
     from polysite.progress import console
     from polysite.report.page import build_report
     from polysite.study import compare as run_study
+    from polysite.tables import summary_table
 
     terminal = console()
-    folders, scores = run_study(
+    folders, scores, references = run_study(
         study_file,
         out,
         lambda folder: _train(folder, terminal),
         lambda text: terminal.print(text, soft_wrap=True),
     )
-    _print_rows(summary_rows(scores))
+    _print(summary_table(summary_rows(scores, references=references)))
     typer.echo(f"{build_report(folders, out / 'report.html')}")

@@ -56,7 +56,7 @@ class Predictor:
     def volume(self, case: PreparedCase, text: str) -> Volume:
         """One task's synthetic volume, (z, x, y) in [0, 1] on the prepared grid."""
         synthetic: Volume = self._task.predict(self._model, case, text, self.site)
-        return (synthetic + 1) / 2
+        return (synthetic + np.float32(1)) / np.float32(2)
 
     def image(self, case: PreparedCase, text: str) -> Image:
         """The same on the native grid of the case's reference contrast; 0 outside."""

@@ -83,7 +83,8 @@ class _Lines:
                 for name, site in self._sites.items()
             ]
             self._console.print(
-                f"{self._name}: round {event['round'] + 1}/{self._rounds}, {event['seconds']:.1f} s: {', '.join(parts)}",
+                f"{self._name}: round {event['round'] + 1}/{self._rounds}, "
+                f"{event['seconds']:.1f} s: {', '.join(parts)}",
                 soft_wrap=True,
             )
 

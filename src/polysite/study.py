@@ -10,6 +10,7 @@ from polysite import config
 from polysite.config import Name, Run, Section
 from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
+from polysite.federation.crew import make_algorithm
 from polysite.predictions import evaluate
 from polysite.run import create, open_run
 
@@ -49,7 +50,7 @@ def compare(
     out: Path,
     train: Callable[[Path], None],
     progress: Callable[[str], None] | None = None,
-) -> tuple[list[Path], list[Score]]:
+) -> tuple[list[Path], list[Score], set[str]]:
     """Train and evaluate every run of a study that is not done yet.
 
     Parameters
@@ -59,8 +60,8 @@ def compare(
 
     Returns
     -------
-    list of Path, list of Score
-        The run folders, and the scores of all.
+    list of Path, list of Score, set of str
+        The run folders, the scores of all, and the methods that pool the data: references, not competitors.
     """
     _, runs = load(path)
     folders, scores = [], []
@@ -77,4 +78,5 @@ def compare(
             train(folder)
             evaluate(folder, progress)
         scores += read_scores(folder / "scores.csv")
-    return folders, scores
+    references = {label for (label, _), run in runs.items() if make_algorithm(run).pools_data}
+    return folders, scores, references

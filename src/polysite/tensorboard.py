@@ -16,7 +16,7 @@ def listener(folder: Path, first_round: int) -> Listener | None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder / "tb"), purge_step=first_round or None)  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder / "tb"), purge_step=first_round or None)
 
     def listen(event: dict[str, Any]) -> None:
         if event["event"] == "site":
@@ -25,8 +25,8 @@ def listener(folder: Path, first_round: int) -> Listener | None:
                 **{f"validation_{k}": v for k, v in (event["validation"] or {}).items()},
             }
             for name, value in values.items():
-                writer.add_scalar(f"{name}/{event['site']}", value, event["round"])  # type: ignore[no-untyped-call]
+                writer.add_scalar(f"{name}/{event['site']}", value, event["round"])
         if event["event"] in ("round", "end"):
-            writer.flush()  # type: ignore[no-untyped-call]
+            writer.flush()
 
     return listen

@@ -1,5 +1,7 @@
 """The learning-rate schedule against its closed form."""
 
+from itertools import pairwise
+
 import pytest
 
 from polysite.tasks.task import rate_factor
@@ -20,7 +22,7 @@ def test_the_repaired_schedule_trains_in_its_last_round() -> None:
     values = factors(150, 75, "positive")
     assert values[:75] == [1.0] * 75
     assert values[-1] == pytest.approx(1 / 76)
-    steps = [a - b for a, b in zip(values[74:], values[75:], strict=False)]
+    steps = [a - b for a, b in pairwise(values[74:])]
     assert steps == pytest.approx([1 / 76] * 75)
 
 

@@ -294,7 +294,7 @@ class Synthesis:
             self.contrasts.index(target_name),
         )
         made = []
-        for chunk in slices.split(batch_size):
+        for chunk in torch.split(slices, batch_size):
             on_device = [torch.full((len(chunk),), code, device=self.device) for code in codes]
             with self._precision():
                 made.append(model.generator(chunk.to(self.device), *on_device).float().cpu())
