@@ -6,7 +6,9 @@ sizes and places below can be compared with an atlas. A person is a set of rando
 lies below it by the fraction of a voxel that it fills.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,15 @@ class Grid:
             (o + s * np.arange(n)).astype(np.float32)
             for o, s, n in zip(origin, self.step_mm, self.shape, strict=True)
         ]
+
+
+def rotation(turn_deg: Sequence[float]) -> NDArray[np.float64]:
+    """Rotation matrix (3, 3) for turns about x, then y, then z, in degrees."""
+    a, b, c = np.deg2rad(turn_deg)
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x)
 
 
 @dataclass(frozen=True)
@@ -115,19 +126,22 @@ class Head:
     fractions: dict[str, Array]
     texture: Array
 
+    @cached_property
+    def places(self) -> dict[str, NDArray[np.intp]]:
+        """Flat indices of the voxels that each tissue is in, air left out."""
+        found = {name: np.flatnonzero(self.fractions[name]) for name in TISSUES[1:]}
+        return {name: where for name, where in found.items() if len(where)}
+
     @property
     def labels(self) -> NDArray[np.uint8]:
         """The tissue that fills most of each voxel, as its index in the tissue table, (x, y, z)."""
-        return np.argmax(np.stack([self.fractions[name] for name in TISSUES]), axis=0).astype(np.uint8)
+        stacked = np.stack([self.fractions[name] for name in TISSUES])
+        return np.asarray(stacked.argmax(axis=0), dtype=np.uint8)
 
 
 def head_points(person: Person, grid: Grid) -> Points:
     """Head coordinates of every voxel: pose, size and a smooth warp of the person undone."""
-    a, b, c = np.deg2rad(person.turn_deg)
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    matrix = (np.diag(1 / np.asarray(person.size)) @ about_z @ about_y @ about_x).astype(np.float32)
+    matrix = (np.diag(1 / np.asarray(person.size)) @ rotation(person.turn_deg)).astype(np.float32)
     x, y, z = np.meshgrid(*grid.axes(), indexing="ij", sparse=True)
     sx, sy, sz = person.shift_mm
     plain = [m[0] * (x - sx) + m[1] * (y - sy) + m[2] * (z - sz) for m in matrix]

@@ -98,7 +98,9 @@ def write_hospital(
     for contrast in contrasts or ():
         chosen.protocol(contrast)
     if n_subjects < 1 or not wanted:
-        raise DataError(f"a phantom hospital needs a subject and a contrast, not {n_subjects} and {contrasts!r}")
+        raise DataError(
+            f"a phantom hospital needs a subject and a contrast, not {n_subjects} and {contrasts!r}"
+        )
     if voxel_mm is not None and not 0.5 <= voxel_mm <= 20:
         raise DataError(f"voxel_mm is {voxel_mm}; choose 0.5 to 20 mm")
     _require_free(out)
@@ -116,7 +118,9 @@ def write_hospital(
             out.rmdir()
         temporary.replace(out)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror}; check the folder and its space") from error
+        raise DataError(
+            f"{out}: cannot be written: {error.strerror}; check the folder and its space"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
@@ -155,7 +159,12 @@ def _write_descriptions(root: Path, hospital: Hospital, n_subjects: int) -> None
     _write_json(root / "participants.json", {"site": {"Description": "Phantom hospital"}})
     truth = root / "derivatives" / "truth"
     truth.mkdir(parents=True)
-    about = {"Name": f"{name}: truth", "DatasetType": "derivative", **common}
+    about = {
+        "Name": f"{name}: truth",
+        "DatasetType": "derivative",
+        "DatasetLinks": {"raw": "../.."},
+        **common,
+    }
     _write_json(truth / "dataset_description.json", about)
     (truth / "README").write_text(
         "Exact truth of the phantom, in the pose of the first contrast.\n"
@@ -177,6 +186,11 @@ def _write_subject(root: Path, subject: str, hospital: Hospital, examination: Ex
 
     scans = root / subject / "anat"
     truth = root / "derivatives" / "truth" / subject / "anat"
+    first = examination.scans[0].protocol.contrast
+    place = {
+        "SkullStripped": False,
+        "SpatialReference": f"bids:raw:{subject}/anat/{subject}_{first}.nii.gz",
+    }
     for scan in examination.scans:
         contrast = scan.protocol.contrast
         # scanners store integers
@@ -184,18 +198,18 @@ def _write_subject(root: Path, subject: str, hospital: Hospital, examination: Ex
         write(scans / f"{subject}_{contrast}", image, "int16", sidecar(hospital, scan.protocol, grid.step_mm))
         about = {
             "Description": f"{contrast} without noise, shading and motion",
-            "SkullStripped": False,
+            **place,
             "Sources": [f"bids:raw:{subject}/anat/{subject}_{contrast}.nii.gz"],
             "ScanToTruth": [[round(float(value), 9) for value in row] for row in scan.motion],
             "ScanToTruthDescription": "RAS mm: the scan shows at point p what the truth has at this matrix times p",
         }
         write(truth / f"{subject}_desc-clean_{contrast}", scan.clean, "float32", about)
-    about = {"Description": "Tissue that fills most of each voxel", "Manual": False, "Atlas": "none"}
+    about = {"Description": "Tissue that fills most of each voxel", "Manual": False, **place}
     write(truth / f"{subject}_dseg", examination.labels, "uint8", about)
-    pd = {"Description": "Proton density, water is 1", "Units": "arbitrary"}
+    pd = {"Description": "Proton density, water is 1", "Units": "arbitrary", **place}
     write(truth / f"{subject}_PDmap", examination.pd, "float32", pd)
     for name, values in (("T1", examination.t1_ms), ("T2", examination.t2_ms)):
-        times = {"Description": f"{name}, mean weighted by proton density", "Units": "s"}
+        times = {"Description": f"{name}, mean weighted by proton density", "Units": "s", **place}
         write(truth / f"{subject}_{name}map", values / 1000, "float32", times)
 
 
@@ -228,8 +242,8 @@ def sidecar(hospital: Hospital, protocol: Protocol, step_mm: tuple[float, float,
         "SliceThickness": max(p.thickness_mm, step_mm[2]),
         "SpacingBetweenSlices": step_mm[2],
     }
-    if p.ti_ms is not None:
-        content["InversionTime"] = seconds(p.ti_ms)
+    if p.ti_header_ms is not None:
+        content["InversionTime"] = seconds(p.ti_header_ms)
     if p.shot_ms is not None:
         content["RepetitionTimeExcitation"] = seconds(p.shot_ms)
         content["RepetitionTimePreparation"] = seconds(p.tr_ms)

@@ -49,7 +49,7 @@ def hull(points: Points) -> Array:
     side = np.abs(x)
     narrow = 1 + np.float32(0.0016) * np.maximum(y + 15, 0)  # the frontal lobes are narrower
     body = ellipsoid((x * narrow, y, z), (0, -16, 16), (63.5, 83, 58), power=2.1)
-    body = common(body, z + 17 - np.float32(0.1) * np.abs(y), blend_mm=14)
+    body = common(body, np.asarray(z + 17 - np.abs(y) / 10, np.float32), blend_mm=14)
     tilted = z + 21 + np.float32(0.12) * (y + 12)
     temporal = ellipsoid((side, y, tilted), (43, -13, 0), (22, 42, 21), power=2.2)
     return union(body, temporal, blend_mm=7)
@@ -71,7 +71,9 @@ def sylvian(points: Points) -> tuple[Array, Array]:
     across = (z + 7 + np.float32(SYLVIAN_SLOPE) * (y - 10)) * rise
     along = (y - 10) * rise - np.float32(SYLVIAN_SLOPE) * (z + 7) * rise
     stem = sheet(across, 38 - side, -54 - along, along - 8)
-    floor = sheet(side - 38 - np.float32(0.12) * across, np.abs(across) - 12, -38 - along, along - 10)
+    floor = sheet(
+        side - 39 + np.float32(0.005) * (along + 15) ** 2, np.abs(across) - 12, -38 - along, along - 10
+    )
     return stem, floor
 
 
@@ -91,25 +93,26 @@ def cortex(points: Points, depth_mm: Array, folding: Folding, step_mm: tuple[flo
     x, y, z = points
     sway = folding.depth.cloud(points)
     between = fissure((x + np.float32(1.0) * sway, y, z))
-    medial = common(depth_mm, between, blend_mm=6)  # the medial walls are folded too
+    medial = common(depth_mm, between, blend_mm=8)  # the medial walls are folded too
     inside = (depth_mm > -2 * max(step_mm)) & (medial < 1.8 * folding.depth_mm)
     # on the hull straight above a point the field is the same: sheets stand upright on the hull
     slopes = np.gradient(medial, *step_mm)
     length = np.sqrt(sum(s * s for s in slopes)) + np.float32(1e-3)
-    lift = medial * np.float32(0.72) / length
-    foot: Points = tuple(
-        p[inside] - (lift * s)[inside] * np.float32(1) for p, s in zip(points, slopes, strict=True)
-    )  # type: ignore[assignment]
+    lift = medial[inside] * np.float32(0.72) / length[inside]
+    here = (x[inside], y[inside], z[inside])
+    across, along, up = (p - lift * s[inside] for p, s in zip(here, slopes, strict=True))
     # the two sides of the midline are drawn apart, so that left does not mirror right
-    foot = (foot[0] + np.where(x[inside] < 0, np.float32(-24), np.float32(24)), foot[1], foot[2])
+    across += np.where(here[0] < 0, np.float32(-24), np.float32(24))
     wave = np.zeros_like(medial)
-    wave[inside] = folding.sulci(foot)
+    wave[inside] = folding.sulci((across, along, up))
     steepness = np.sqrt(sum(s * s for s in np.gradient(wave, *step_mm)))
     typical = np.float32(np.pi / folding.spacing_mm)  # slope of a unit wave of this spacing
     offset = np.abs(wave) / np.maximum(steepness, np.float32(0.55) * typical)
     bottom = np.float32(folding.depth_mm) * (1 + np.float32(0.28) * np.maximum(sway, -2.5))
     core = ellipsoid((np.abs(x), y, z), (17, -8, 10), (21, 40, 20))  # the deep nuclei and what leads there
-    sulcus = sheet(offset, medial - bottom, core + 5)
+    # halfway between two walls the foot jumps from one to the other: no sulcus there
+    ridge = np.float32(25) * (np.float32(0.72) - length)
+    sulcus = sheet(offset, medial - bottom, core + 5, ridge)
     sulcus -= np.float32(0.5 * folding.width_mm) * (1.35 - np.clip(medial / bottom, 0, 1))
     sulcus[~inside] = 1e3
     stem, floor = sylvian((x + np.float32(1.5) * sway, y, z + np.float32(2.0) * sway))

@@ -10,7 +10,7 @@ from polysite.phantom.anatomy import Grid, Head, draw_head, draw_person
 from polysite.phantom.hospital import Hospital, Protocol
 from polysite.phantom.random import stream
 from polysite.phantom.shapes import Array
-from polysite.phantom.tissue import TISSUES, Tissue, tissues
+from polysite.phantom.tissue import Tissue, tissues
 
 FIELD_OF_VIEW_MM = (192.0, 224.0, 160.0)
 CENTRE_MM = (0.0, -13.0, 17.0)
@@ -60,15 +60,17 @@ def image_grid(hospital: Hospital, voxel_mm: float | None = None) -> Grid:
 
 
 def _anatomy_grid(grid: Grid) -> Grid:
-    """A finer grid around the images' to draw the head on: folds need about 1.75 mm or better."""
+    """A finer grid around the images' to draw the head on: folds need 2.5 mm or better."""
     in_plane = grid.step_mm[0]
-    step = min(max(0.75 * in_plane, min(1.0, in_plane)), 1.75)
+    step = min(in_plane, 0.4 + 0.6 * in_plane, 2.5)
     widths = [n * s + 2 * MARGIN_MM for n, s in zip(grid.shape, grid.step_mm, strict=True)]
     shape = [int(np.ceil(width / step)) for width in widths]
     return Grid((shape[0], shape[1], shape[2]), (step, step, step), grid.centre_mm)
 
 
-def examine(hospital: Hospital, contrasts: tuple[str, ...], *, seed: int, number: int, voxel_mm: float | None = None) -> Examination:
+def examine(
+    hospital: Hospital, contrasts: tuple[str, ...], *, seed: int, number: int, voxel_mm: float | None = None
+) -> Examination:
     """Examine person `number` of a hospital.
 
     Every random choice has a stream of its own, named by what it is for: neither the other persons nor the
@@ -89,15 +91,11 @@ def examine(hospital: Hospital, contrasts: tuple[str, ...], *, seed: int, number
         still = contrast == hospital.contrasts[0]
         motion = np.eye(4) if still else scanner.draw_motion(rng)
         width = (*grid.step_mm[:2], max(protocol.thickness_mm, grid.step_mm[2]))
-        # drawing the anatomy and interpolating have already blurred by about one fine voxel
-        rest = tuple(np.sqrt(max(w * w - s * s, 0)) for w, s in zip(width, fine.step_mm, strict=True))
-        blurred = scanner.blur_to(ideal_signal(head, table, protocol), fine, rest)
-        clean = scanner.sample(blurred, fine, grid)
-        moved = clean if still else scanner.sample(blurred, fine, grid, motion)
+        ideal = ideal_signal(head, table, protocol)
+        clean = scanner.acquire(ideal, fine, grid, width)
+        moved = clean if still else scanner.acquire(scanner.move(ideal, fine, motion), fine, grid, width)
         shaded = moved * scanner.draw_bias(rng, grid, strength=hospital.bias)
-        # noise is white in what the coil receives: voxels of more volume have more signal, not more noise
-        white = float(tissue_signal(table["white_matter"], protocol))
-        sigma = white / (hospital.snr * np.sqrt(np.prod(width)))
+        sigma = float(tissue_signal(table["white_matter"], protocol)) / hospital.snr
         image = scanner.add_rician_noise(shaded, rng, sigma=sigma)
         scans.append(Scan(protocol, np.float32(gain) * image, np.float32(gain) * clean, motion))
     return Examination(grid, tuple(scans), *_truth(head, grid, table))
@@ -105,7 +103,7 @@ def examine(hospital: Hospital, contrasts: tuple[str, ...], *, seed: int, number
 
 def tissue_signal(
     tissue: Tissue, protocol: Protocol, pd: signal.Values | None = None, stretch: signal.Values = 1.0
-) -> NDArray[np.floating]:  # type: ignore[type-arg]
+) -> NDArray[np.floating]:
     """A tissue's signal in a protocol; `stretch` multiplies its relaxation times."""
     pd = tissue.pd if pd is None else pd
     t1, t2, t2star = tissue.t1_ms * stretch, tissue.t2_ms * stretch, tissue.t2star_ms * stretch
@@ -115,7 +113,13 @@ def tissue_signal(
             value = signal.spin_echo(pd, t1, t2, tr_ms=p.tr_ms, te_ms=p.te_effective_ms)
         case "inversion_recovery":
             value = signal.inversion_recovery(
-                pd, t1, t2, tr_ms=p.tr_ms, te_ms=p.te_effective_ms, ti_ms=p.ti_ms or 0, train_ms=p.train_ms or 0
+                pd,
+                t1,
+                t2,
+                tr_ms=p.tr_ms,
+                te_ms=p.te_effective_ms,
+                ti_ms=p.ti_ms or 0,
+                train_ms=p.train_ms or 0,
             )
         case "spoiled_gradient_echo":
             value = signal.spoiled_gradient_echo(
@@ -135,35 +139,34 @@ def ideal_signal(head: Head, table: dict[str, Tissue], protocol: Protocol) -> Ar
     """The signal of every voxel, the sum over tissues weighted by their fractions, on the head's grid."""
     total = np.zeros(head.grid.shape, np.float32)
     flat, texture = total.reshape(-1), head.texture.reshape(-1)
-    for name in TISSUES[1:]:
-        fraction = head.fractions[name].reshape(-1)
-        where = np.flatnonzero(fraction)
-        if len(where):
-            stretch = np.exp(np.float32(table[name].variation) * texture[where])
-            flat[where] += fraction[where] * tissue_signal(table[name], protocol, stretch=stretch)
+    for name, where in head.places.items():
+        stretch = np.exp(np.float32(table[name].variation) * texture[where])
+        share = head.fractions[name].reshape(-1)[where]
+        flat[where] += share * tissue_signal(table[name], protocol, stretch=stretch)
     return total
 
 
 def _truth(head: Head, grid: Grid, table: dict[str, Tissue]) -> tuple[NDArray[np.uint8], Array, Array, Array]:
     """Labels, PD, T1 and T2 on the images' grid; relaxation times are means weighted by proton density."""
-    rest = tuple(np.sqrt(max(w * w - s * s, 0)) for w, s in zip(grid.step_mm, head.grid.step_mm, strict=True))
 
     def seen(values: Array) -> Array:
-        return scanner.sample(scanner.blur_to(values, head.grid, rest), head.grid, grid)
+        return scanner.acquire(values, head.grid, grid, grid.step_mm)
 
-    best = np.full(grid.shape, 1e-6, np.float32)
+    best = np.zeros(grid.shape, np.float32)
     labels = np.zeros(grid.shape, np.uint8)
     pd, t1, t2 = (np.zeros(head.grid.shape, np.float32) for _ in range(3))
-    for name, tissue in table.items():
-        fraction = head.fractions[name]
-        share = seen(fraction)
+    texture = head.texture.reshape(-1)
+    for name, where in head.places.items():
+        tissue = table[name]
+        share = seen(head.fractions[name])
         labels[share > best] = tissue.index
         best = np.maximum(best, share)
-        protons = np.float32(tissue.pd) * fraction
-        stretched = protons * np.exp(np.float32(tissue.variation) * head.texture)
-        pd += protons
-        t1 += np.float32(tissue.t1_ms) * stretched
-        t2 += np.float32(tissue.t2_ms) * stretched
+        protons = np.float32(tissue.pd) * head.fractions[name].reshape(-1)[where]
+        stretched = protons * np.exp(np.float32(tissue.variation) * texture[where])
+        pd.reshape(-1)[where] += protons
+        t1.reshape(-1)[where] += np.float32(tissue.t1_ms) * stretched
+        t2.reshape(-1)[where] += np.float32(tissue.t2_ms) * stretched
+    labels[seen(head.fractions["air"]) > best] = 0
     pd, t1, t2 = seen(pd), seen(t1), seen(t2)
     mean = np.maximum(pd, np.float32(1e-3))
-    return labels, pd, t1 / mean, t2 / mean
+    return labels, pd, np.asarray(t1 / mean), np.asarray(t2 / mean)

@@ -28,8 +28,11 @@ class Protocol:
     te_ms, te_effective_ms : float
         Echo time as scanners state it, and the one with the same T2 weighting in a plain spin echo: they differ
         in 3-D echo trains with variable flip angles (Mugler, J Magn Reson Imaging 39:745, 2014).
-    tr_header_ms : float
-        What the vendor writes as repetition time: some write that of the inner pulses.
+    tr_header_ms, ti_header_ms : float
+        What the vendor writes: some write the repetition time of the inner pulses, or the time from the
+        inversion to the first pulse.
+    ti_ms : float
+        From the inversion to the centre of k-space.
     n_shots, shot_ms, train_ms
         Small-angle pulses after one inversion and their spacing; length of a spin-echo train.
     """
@@ -40,6 +43,7 @@ class Protocol:
     te_ms: float
     te_effective_ms: float
     tr_header_ms: float
+    ti_header_ms: float | None
     ti_ms: float | None
     flip_deg: float
     n_shots: int | None
@@ -63,7 +67,7 @@ class Hospital:
     gain : float
         Image units for a signal of one (all water, fully relaxed).
     snr : float
-        White-matter signal over noise, at 1 mm^3 voxels.
+        White-matter signal over the noise's standard deviation, in each contrast.
     bias : float
         Strength of the receive coil's shading (log standard deviation).
     lesions : bool
@@ -104,7 +108,7 @@ class Hospital:
 
 
 def _table(name: str) -> list[dict[str, str]]:
-    with (files("polysite.phantom") / name).open(encoding="utf-8", newline="") as file:
+    with (files("polysite.phantom") / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -121,6 +125,7 @@ def _protocol(row: dict[str, str]) -> Protocol:
         te_ms=te,
         te_effective_ms=_number(row["te_effective_ms"]) or te,
         tr_header_ms=_number(row["tr_header_ms"]) or tr,
+        ti_header_ms=_number(row["ti_header_ms"]) or _number(row["ti_ms"]),
         ti_ms=_number(row["ti_ms"]),
         flip_deg=float(row["flip_deg"]),
         n_shots=int(row["n_shots"]) if row["n_shots"] else None,

@@ -74,11 +74,13 @@ class Field:
         For wide bands only; points are arrays (x, y, z) that vary smoothly along the grid.
         """
         shape = points[0].shape
-        near = [np.abs(np.diff(p, axis=k)).max() if n > 1 else 1.0 for k, (p, n) in
-                enumerate(zip(points, shape, strict=True))]
+        near = [
+            np.abs(np.diff(p, axis=k)).max() if n > 1 else 1.0
+            for k, (p, n) in enumerate(zip(points, shape, strict=True))
+        ]
         strides = [max(1, int(self.wavelength_mm / 8 / step)) for step in near]
         knots = [np.unique(np.append(np.arange(0, n, k), n - 1)) for n, k in zip(shape, strides, strict=True)]
-        coarse = self(tuple(p[np.ix_(*knots)] for p in points))  # type: ignore[arg-type]
+        coarse = self(tuple(p[np.ix_(*knots)] for p in points))
         for axis, (at, n) in enumerate(zip(knots, shape, strict=True)):
             coarse = np.moveaxis(np.tensordot(_linear(at, n), coarse, axes=(1, axis)), 0, axis)
         return np.ascontiguousarray(coarse)

@@ -9,63 +9,52 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from polysite.phantom.anatomy import Grid
+from polysite.phantom.anatomy import Grid, rotation
 from polysite.phantom.shapes import Array
 
 
-def blur_to(signal: Array, grid: Grid, resolution_mm: Sequence[float]) -> Array:
-    """Average over the voxel that is acquired: a box of `resolution_mm` along each axis.
-
-    A box narrower than the grid's own step is left out; a fractional width is met exactly, with partial
-    weights at the two ends.
-    """
-    blurred = signal
-    for axis, (width, step) in enumerate(zip(resolution_mm, grid.step_mm, strict=True)):
-        taps = _box_weights(width / step)
-        if len(taps) > 1:
-            blurred = ndimage.correlate1d(blurred, taps, axis=axis, mode="nearest")
-    return np.asarray(blurred, dtype=np.float32)
-
-
-def _box_weights(width: float) -> NDArray[np.float64]:
-    """Weights of a centred box `width` samples wide, an odd number of them.
-
-    >>> _box_weights(2.0).tolist()
-    [0.25, 0.5, 0.25]
-    """
-    if width <= 1:
-        return np.ones(1)
-    reach = int(np.ceil((width - 1) / 2))
-    edges = np.abs(np.arange(-reach, reach + 1))
-    weights = np.clip(width / 2 - (edges - 0.5), 0, 1)
-    return np.asarray(weights / weights.sum())
-
-
-def sample(signal: Array, grid: Grid, target: Grid, motion: NDArray[np.float64] | None = None) -> Array:
-    """The signal at the voxel centres of another grid, by linear interpolation; 0 outside.
+def acquire(signal: Array, grid: Grid, target: Grid, width_mm: Sequence[float]) -> Array:
+    """The mean of a signal over each voxel of another grid with parallel axes; 0 outside the signal.
 
     Parameters
     ----------
     signal : float32 array (x, y, z)
-        On `grid`, already blurred to the target's resolution.
-    motion : (4, 4) float64, optional
-        Scanner mm of the target to scanner mm of the signal: where the patient lay meanwhile.
+        On `grid`.
+    width_mm : (x, y, z)
+        Size of the box over which a voxel averages. It may exceed the voxel: thick slices that overlap.
     """
-    to_index = np.linalg.inv(grid.affine) @ (np.eye(4) if motion is None else motion) @ target.affine
+    for axis, width in enumerate(width_mm):
+        matrix = _box_means(grid.axes()[axis], grid.step_mm[axis], target.axes()[axis], width)
+        signal = np.moveaxis(np.tensordot(matrix, signal, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(signal, dtype=np.float32)
+
+
+def _box_means(source_mm: Array, step_mm: float, target_mm: Array, width_mm: float) -> Array:
+    """Matrix (target, source) of the mean over boxes of a signal that is constant in each source voxel.
+
+    A box is taken at least one source voxel wide, so that a finer target is interpolated linearly.
+    """
+    width = max(width_mm, step_mm)
+    apart = np.abs(target_mm[:, None].astype(np.float64) - source_mm[None, :])
+    overlap = np.clip(0.5 * (width + step_mm) - apart, 0, step_mm)
+    return np.asarray(overlap / width, dtype=np.float32)
+
+
+def move(signal: Array, grid: Grid, motion: NDArray[np.float64]) -> Array:
+    """A signal as it lies after a rigid motion, on the same grid: at p what was at ``motion @ p`` (RAS mm)."""
+    to_index = np.linalg.inv(grid.affine) @ motion @ grid.affine
     moved = ndimage.affine_transform(
-        signal, to_index[:3, :3], to_index[:3, 3], output_shape=target.shape, order=1, mode="constant"
+        signal, to_index[:3, :3], to_index[:3, 3], order=1, mode="constant", output=np.float32
     )
-    return np.asarray(moved, dtype=np.float32)
+    return np.asarray(moved)
 
 
-def draw_motion(rng: np.random.Generator, *, shift_mm: float = 0.3, turn_deg: float = 0.3) -> NDArray[np.float64]:
+def draw_motion(
+    rng: np.random.Generator, *, shift_mm: float = 0.3, turn_deg: float = 0.3
+) -> NDArray[np.float64]:
     """A small rigid motion about the scanner's centre, (4, 4) in mm, normal with these standard deviations."""
-    a, b, c = np.deg2rad(rng.normal(0, turn_deg, 3))
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
     motion = np.eye(4)
-    motion[:3, :3] = about_z @ about_y @ about_x
+    motion[:3, :3] = rotation(rng.normal(0, turn_deg, 3).tolist())
     motion[:3, 3] = rng.normal(0, shift_mm, 3)
     return motion
 
@@ -85,7 +74,9 @@ def draw_bias(rng: np.random.Generator, grid: Grid, *, strength: float) -> Array
         phase = np.pi * (coordinates / 260 + 0.5)
         bases.append(np.stack([np.cos(k * phase) for k in range(4)]))
     orders = np.add.outer(np.add.outer(np.arange(4), np.arange(4)), np.arange(4))
-    weights = rng.standard_normal((4, 4, 4)) * np.where((orders > 0) & (orders < 4), 1 / np.maximum(orders, 1), 0)
+    weights = rng.standard_normal((4, 4, 4)) * np.where(
+        (orders > 0) & (orders < 4), 1 / np.maximum(orders, 1), 0
+    )
     field = np.einsum("ijk,ix,jy,kz->xyz", weights, *bases, optimize=True)
     field *= strength / max(float(field.std()), 1e-12)
     bias = np.exp(field - field.max())

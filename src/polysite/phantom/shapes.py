@@ -5,6 +5,7 @@ Coordinates come as a tuple ``(x, y, z)`` of float32 arrays of one shape, in mm.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ def ellipsoid(
     exact on the surface and for a sphere, within a few per cent at the depths that are used here.
 
     >>> x = np.array([0.0, 4.0, 7.0], dtype=np.float32)
-    >>> ellipsoid((x, 0 * x, 0 * x), (0, 0, 0), (5, 5, 5)).tolist()
+    >>> ellipsoid((x, 0 * x, 0 * x), (0, 0, 0), (5, 5, 5)).round(3).tolist()
     [5.0, 1.0, -2.0]
     """
     scaled = [np.abs(p - c) / np.float32(r) for p, c, r in zip(points, centre, radii, strict=True)]
@@ -48,7 +49,7 @@ def tube(points: Points, path: Sequence[Sequence[float]], *, stretch: Sequence[f
     corners = np.array(path, dtype=np.float32)
     corners[:, :3] /= np.asarray(stretch, dtype=np.float32)
     depth: Array | None = None
-    for start, end in zip(corners[:-1], corners[1:], strict=True):
+    for start, end in pairwise(corners):
         along = end[:3] - start[:3]
         length_2 = max(float(along @ along), 1e-6)
         t = sum((axis - s) * a for axis, s, a in zip(p, start[:3], along, strict=True)) / np.float32(length_2)
@@ -67,15 +68,16 @@ def sheet(offset: Array, *beyond: Array) -> Array:
     for rim in beyond:
         past = np.maximum(rim, 0)
         squared = squared + past * past
-    return np.sqrt(squared)
+    return np.asarray(np.sqrt(squared), dtype=np.float32)
 
 
 def union(first: Array, second: Array, *, blend_mm: float = 0.0) -> Array:
     """Both shapes; `blend_mm` rounds the seam between them (polynomial smooth maximum)."""
     if blend_mm <= 0:
-        return np.maximum(first, second)
+        return np.asarray(np.maximum(first, second), dtype=np.float32)
     overlap = np.maximum(blend_mm - np.abs(first - second), 0)
-    return np.maximum(first, second) + overlap * overlap * np.float32(0.25 / blend_mm)
+    blended = np.maximum(first, second) + overlap * overlap * np.float32(0.25 / blend_mm)
+    return np.asarray(blended, dtype=np.float32)
 
 
 def common(first: Array, second: Array, *, blend_mm: float = 0.0) -> Array:
@@ -89,4 +91,4 @@ def membership(depth: Array, voxel_mm: float) -> Array:
     >>> membership(np.array([-1.0, 0.0, 0.25, 1.0]), 1.0).tolist()
     [0.0, 0.5, 0.75, 1.0]
     """
-    return np.clip(0.5 + depth * np.float32(1 / voxel_mm), 0, 1)
+    return np.asarray(np.clip(0.5 + depth * np.float32(1 / voxel_mm), 0, 1), dtype=np.float32)

@@ -36,7 +36,7 @@ def draw_build(rng: np.random.Generator, atrophy: float) -> Build:
         scalp_mm=float(rng.uniform(5.0, 8.0)),
         csf_mm=float(rng.uniform(1.0, 1.7) + 1.8 * atrophy),
         nuclei=float(rng.normal(1.0, 0.04)),
-        relief=Field(rng, 55.0),
+        relief=Field(rng, 70.0),
         marbling=Field(rng, 18.0),
         folia=Field(rng, 40.0),
     )
@@ -61,7 +61,8 @@ def layers(
     outline = hull(points)
     behind = cerebellum(points)
     stem = brain_stem(points)
-    inner = cranial_cavity(points, outline, behind, stem) + np.float32(build.csf_mm) * (1 + relief / 4)
+    gap = np.asarray(build.csf_mm * (1 + relief / 4), np.float32)
+    inner = cranial_cavity(points, outline, behind, stem) + gap
     for name, depth in _outside(points, inner, build, relief, marbling):
         yield name, membership(depth, voxel), whole
     yield "csf", membership(inner, voxel), whole
@@ -113,14 +114,17 @@ def cerebellum(points: Points) -> Array:
 
 def brain_stem(points: Points) -> Array:
     """Depth inside midbrain, pons, medulla and cord."""
-    path = [(0, -20, -2, 11), (0, -24, -14, 13), (0, -24, -30, 14.5), (0, -30, -46, 10), (0, -36, -64, 7), (0, -40, -140, 6)]
+    path = [
+        (0, -20, -2, 11), (0, -24, -14, 13), (0, -24, -30, 14.5),
+        (0, -30, -46, 10), (0, -36, -64, 7), (0, -40, -140, 6),
+    ]  # fmt: skip
     return tube(points, path, stretch=(1.15, 1, 1))
 
 
 def cranial_cavity(points: Points, outline: Array, behind: Array, stem: Array) -> Array:
     """Depth inside the brain with its cisterns: the hollows between its parts are filled."""
     bridge = ellipsoid(points, (0, -16, -20), (24, 28, 16))
-    tent = ellipsoid(points, (0, -62, -18), (50, 30, 22))
+    tent = ellipsoid(points, (0, -60, -18), (40, 24, 17))
     brain = union(union(outline, behind, blend_mm=10), bridge, blend_mm=8)
     return union(union(brain, tent, blend_mm=6), stem + 3, blend_mm=8)
 
@@ -129,9 +133,9 @@ def _outside(points: Points, inner: Array, build: Build, relief: Array, marbling
     """Skin, fat, muscle, and the skull with its marrow."""
     x, y, z = points
     side = np.abs(x)
-    skull = inner + np.float32(build.skull_mm) * (1 + np.float32(0.18) * relief)
-    temple = np.exp(-(((y - 12) / 26) ** 2) - ((z + 12) / 24) ** 2) * np.clip(side / 50, 0, 1)
-    cover = np.float32(build.scalp_mm) + 9 * temple
+    skull = inner + np.float32(build.skull_mm) * (1 + np.float32(0.12) * relief)
+    temple = np.exp(-(((y - 10) / 34) ** 2) - ((z + 14) / 30) ** 2) * np.clip(side / 50, 0, 1)
+    cover = np.float32(build.scalp_mm) + 6 * temple
     face = ellipsoid((x, y, z), (0, 36, -62), (58, 52, 64), power=2.3)
     brow = ellipsoid(points, (0, 40, -20), (50, 38, 26), power=2.3)
     nose = ellipsoid(points, (0, 88, -52), (11, 16, 20))
@@ -140,16 +144,17 @@ def _outside(points: Points, inner: Array, build: Build, relief: Array, marbling
     head = union(skull + cover, union(face, neck, blend_mm=15), blend_mm=12)
     yield "skin", head
     yield "fat", head - 2
-    lean = head - 4 - np.float32(0.35 * build.scalp_mm)
-    yield "muscle", common(lean, 2.2 - np.abs(marbling - 1.3) * 4 - 4 * (marbling - 1.3), blend_mm=0)
+    # muscle thins out towards the vault
+    lean = head - np.asarray(4 + 0.35 * build.scalp_mm + 0.12 * np.maximum(z + 10, 0), np.float32)
+    streaks = np.asarray(8 * (1.6 - marbling), np.float32)  # of fat between the muscles
+    yield "muscle", common(lean, streaks)
     yield "bone", skull
-    marrow = common(skull - np.float32(1.8), -inner - np.float32(1.6))
-    yield "marrow", marrow
+    yield "marrow", common(skull - np.float32(1.8), -inner - np.float32(1.6))
 
 
 def _face(points: Points, inner: Array) -> Iterator[Solid]:
     """Orbits and eyes, sinuses and airways; never inside the skull."""
-    side, y, z = mirrored = _mirrored(points)
+    _, y, _ = mirrored = _mirrored(points)
     outer = -inner - 2.5
     orbit = tube(mirrored, [(32, 59, -33, 17), (18, 26, -28, 5)])
     yield "bone", common(orbit + 2, outer)
@@ -194,18 +199,30 @@ def _core(points: Points, build: Build) -> Iterator[Solid]:
     arch = common(common(inward + 0.5, 7.5 - inward, blend_mm=2), z - cz + 3, blend_mm=3)
     yield "white_matter", common(arch, 16 - side, blend_mm=3)
     n = build.nuclei
-    yield "putamen", ellipsoid(
-        (side + np.float32(0.25) * (y - 2), y, z), (27.5, 2, 1), (5.5 * n, 17 * n, 10 * n)
+    yield (
+        "putamen",
+        ellipsoid((side + np.float32(0.25) * (y - 2), y, z), (27.5, 2, 1), (5.5 * n, 17 * n, 10 * n)),
     )
-    yield "pallidum", ellipsoid(
-        (side + np.float32(0.4) * (y + 3), y, z), (20, -3, -1), (4.2 * n, 9.5 * n, 6.5 * n)
+    yield (
+        "pallidum",
+        ellipsoid((side + np.float32(0.4) * (y + 3), y, z), (20, -3, -1), (4.2 * n, 9.5 * n, 6.5 * n)),
     )
-    yield "caudate", tube(
-        mirrored,
-        [(13, 18, 3, 6.5 * n), (14.5, 10, 10, 6 * n), (17, -8, 19, 3.8), (23, -28, 19, 2.5), (28, -38, 8, 1.5)],
+    yield (
+        "caudate",
+        tube(
+            mirrored,
+            [
+                (13, 18, 3, 6.5 * n),
+                (14.5, 10, 10, 6 * n),
+                (17, -8, 19, 3.8),
+                (23, -28, 19, 2.5),
+                (28, -38, 8, 1.5),
+            ],
+        ),
     )
-    yield "thalamus", ellipsoid(
-        (side + np.float32(0.28) * (y + 18), y, z), (11.5, -18, 7), (9.5 * n, 15 * n, 9 * n)
+    yield (
+        "thalamus",
+        ellipsoid((side + np.float32(0.28) * (y + 18), y, z), (11.5, -18, 7), (9.5 * n, 15 * n, 9 * n)),
     )
     yield "hippocampus", tube(mirrored, [(25, -10, -21, 5.5), (28, -24, -15, 4.5), (24, -37, -4, 3)])
     yield "csf", ventricles(points, build)
@@ -214,7 +231,7 @@ def _core(points: Points, build: Build) -> Iterator[Solid]:
 def ventricles(points: Points, build: Build) -> Array:
     """Depth inside the lateral, third and fourth ventricles and the aqueduct."""
     mirrored = _mirrored(points)
-    v = np.float32(build.ventricle)
+    v = build.ventricle
     horns = tube(
         mirrored,
         [(9, 31, 2, 2.0 * v), (8.5, 20, 9, 4.4 * v), (9.5, 2, 17, 4.6 * v), (13, -20, 20, 4.4 * v),

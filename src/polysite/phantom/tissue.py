@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass
 from importlib.resources import files
+from math import log2
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Tissue:
 
 
 def _rows() -> list[dict[str, str]]:
-    with (files("polysite.phantom") / "tissues.csv").open(encoding="utf-8", newline="") as file:
+    with (files("polysite.phantom") / "tissues.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -52,8 +53,7 @@ def tissues(field_t: float) -> dict[str, Tissue]:
 
     def at_field(row: dict[str, str], name: str) -> float:
         low, high = float(row[f"{name}_15"]), float(row[f"{name}_30"])
-        weight = _octaves(field_t)
-        return float(low ** (1 - weight) * high**weight)
+        return float(low * (high / low) ** log2(field_t / 1.5))
 
     return {
         row["name"]: Tissue(
@@ -67,13 +67,6 @@ def tissues(field_t: float) -> dict[str, Tissue]:
         )
         for row in _rows()
     }
-
-
-def _octaves(field_t: float) -> float:
-    """Doublings of the field above 1.5 T."""
-    from math import log2
-
-    return log2(field_t / 1.5)
 
 
 TISSUES: tuple[str, ...] = tuple(row["name"] for row in _rows())
