@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class _Oriented:
+class Oriented:
     """One contrast in canonical axes, with what was measured on it."""
 
     image: Image
@@ -70,7 +70,7 @@ def volume_of(image: Image) -> NDArray[np.float32]:
     return array.reshape(array.shape[:3])
 
 
-def _orient(path: Path, contrast: str, settings: Prepare) -> _Oriented:
+def oriented(path: Path, contrast: str, settings: Prepare) -> Oriented:
     """Read one contrast and do what it needs no other contrast for."""
     image = read_image(path, contrast)
     stored = volume_of(image)
@@ -93,7 +93,7 @@ def _orient(path: Path, contrast: str, settings: Prepare) -> _Oriented:
         "percentiles": {"percentiles": list(settings.percentiles), **scale.record()},
         "notes": list(image.notes),
     }
-    return _Oriented(image, array, grid, mask, scale, record)
+    return Oriented(image, array, grid, mask, scale, record)
 
 
 def _axis_codes(affine: Affine) -> str:
@@ -102,7 +102,7 @@ def _axis_codes(affine: Affine) -> str:
     return "".join(aff2axcodes(affine))
 
 
-def _align(moving: _Oriented, reference: _Oriented, mode: str) -> Registration | None:
+def _align(moving: Oriented, reference: Oriented, mode: str) -> Registration | None:
     """The registration to the reference, if the settings ask for one."""
     if moving is reference or mode == "never" or (mode == "auto" and moving.grid.same_as(reference.grid)):
         return None
@@ -111,7 +111,7 @@ def _align(moving: _Oriented, reference: _Oriented, mode: str) -> Registration |
     )
 
 
-def _bring(moving: _Oriented, grid: Grid, transform: Affine | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _bring(moving: Oriented, grid: Grid, transform: Affine | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Normalised float16 values on a grid, and where the moving volume reaches; both (z, x, y)."""
     values = resample(
         moving.array, moving.grid.affine, grid, transform=transform, fill=min(moving.scale.low, 0.0)
@@ -184,14 +184,14 @@ def prepare_case(case: Case, settings: Prepare, folder: Path) -> PreparedCase:
 def _steps(case: Case, settings: Prepare) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """A case's arrays and record."""
     name = settings.reference if settings.reference in case.images else next(iter(case.images))
-    reference = _orient(case.images[name], name, settings)
+    reference = oriented(case.images[name], name, settings)
     grid = reference.grid if settings.spacing_mm is None else reference.grid.with_spacing(settings.spacing_mm)
     mask = resample(reference.mask.astype(np.float32), reference.grid.affine, grid, nearest=True)
     seen = np.ascontiguousarray(np.transpose(mask > 0.5, (2, 0, 1)))
     arrays: dict[str, NDArray[Any]] = {}
     steps = {}
     for contrast, path in case.images.items():
-        moving = reference if contrast == name else _orient(path, contrast, settings)
+        moving = reference if contrast == name else oriented(path, contrast, settings)
         found = _align(moving, reference, settings.registration)
         arrays[contrast], reach = _bring(moving, grid, found.transform if found else None)
         steps[contrast] = {

@@ -1,8 +1,8 @@
 """Rigid registration of one contrast of a case to another, by mutual information.
 
 Mattes' mutual information (50 bins) is maximised over three rotations and three shifts, first on coarse
-and then on finer copies of both volumes. Everything is deterministic: one thread, a fixed seed for the
-sampled voxels.
+and then on finer copies of both volumes, by Powell's method: on thick slices the metric's gradient is too
+rough to follow. Everything is deterministic: one thread, a fixed seed for the sampled voxels.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,10 @@ from scipy import ndimage
 
 from polysite.data.resample import Affine, sitk_image
 
-LEVELS_MM = (8.0, 4.0, 2.0)
-N_SAMPLES = 60_000
+LEVELS_MM = (8.0, 4.0, 2.0, 1.0)
+N_WITH_RIM = 2
+"""Coarse levels at which a rim of background counts too; later the head alone does."""
+N_SAMPLES = 100_000
 SEED = 20_220
 MARGIN_MM = 10.0
 LIMIT_MM, LIMIT_DEGREES = 60.0, 30.0
@@ -86,7 +88,7 @@ def _centre_of_mass(image: Any) -> NDArray[np.float64]:
 
 
 class _Pyramid:
-    """Both volumes at every level, as SimpleITK images, with a mask around the fixed head."""
+    """Both volumes at every level, as SimpleITK images, with the fixed head's mask."""
 
     def __init__(
         self,
@@ -97,11 +99,12 @@ class _Pyramid:
         moving_affine: Affine,
     ) -> None:
         spacing = np.linalg.norm(fixed_affine[:3, :3], axis=0)
-        # a rim of background belongs in: the head's outline is what aligns it most strongly
+        # the outline pulls from afar, but fat is shifted between contrasts, so it must not decide in the end
         near = ndimage.distance_transform_edt(~mask, sampling=spacing) <= MARGIN_MM
         inside = np.argwhere(mask).mean(axis=0) if mask.any() else (np.asarray(mask.shape) - 1) / 2
         self.centre = fixed_affine[:3, :3] @ inside + fixed_affine[:3, 3]
-        self.mask = sitk_image(near.astype(np.uint8), fixed_affine)
+        rim, head = (sitk_image(part.astype(np.uint8), fixed_affine) for part in (near, mask))
+        self.masks = [rim if level < N_WITH_RIM else head for level in range(len(LEVELS_MM))]
         self.levels = [
             (sitk_image(*_coarse(fixed, fixed_affine, mm)), sitk_image(*_coarse(moving, moving_affine, mm)))
             for mm in LEVELS_MM
@@ -114,7 +117,7 @@ class _Pyramid:
         method = sitk.ImageRegistrationMethod()
         method.SetNumberOfThreads(1)
         method.SetMetricAsMattesMutualInformation(50)
-        method.SetMetricFixedMask(self.mask)
+        method.SetMetricFixedMask(self.masks[level])
         method.SetInterpolator(sitk.sitkLinear)
         if share is not None:
             method.SetMetricSamplingStrategy(method.RANDOM)
@@ -122,7 +125,7 @@ class _Pyramid:
         return method
 
     def information(self, level: int, transform: Any) -> float:
-        """Mutual information of a level's volumes over all voxels around the head; 0 without overlap."""
+        """Mutual information of a level's volumes over all voxels of its mask; 0 without overlap."""
         method = self.method(level, None)
         method.SetInitialTransform(transform)
         try:
@@ -148,12 +151,12 @@ class _Pyramid:
         fixed, moving = self.levels[level]
         share = min(1.0, N_SAMPLES / fixed.GetNumberOfPixels())
         method = self.method(level, None if share == 1.0 else share)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=LEVELS_MM[level] / 4,
-            minStep=1e-3 * LEVELS_MM[level],
-            numberOfIterations=150,
-            relaxationFactor=0.6,
-            gradientMagnitudeTolerance=1e-6,
+        method.SetOptimizerAsPowell(
+            numberOfIterations=20,
+            maximumLineIterations=30,
+            stepLength=0.25 * LEVELS_MM[level],
+            stepTolerance=0.005 * LEVELS_MM[level],
+            valueTolerance=1e-6,
         )
         method.SetOptimizerScalesFromPhysicalShift()
         improved = sitk.Euler3DTransform(transform)
