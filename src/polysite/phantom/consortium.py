@@ -19,7 +19,7 @@ from polysite.phantom.tissue import TISSUES
 
 __all__ = ["VERSION", "hospitals", "write_consortium", "write_hospital"]
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same arguments give other bytes."""
 
 Progress = Callable[[str], None]

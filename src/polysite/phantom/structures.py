@@ -170,7 +170,8 @@ def _face(points: Points, inner: Array) -> Iterator[Solid]:
     air = union(air, ellipsoid(mirrored, (5, 52, -60), (3.2, 30, 20)))
     air = union(air, ellipsoid(mirrored, (7, 44, -36), (6, 18, 8)))
     air = union(air, ellipsoid(mirrored, (6, 16, -38), (9, 9, 7)))
-    air = union(air, ellipsoid(mirrored, (11, 73, -14), (11, 3.5, 8)))
+    frontal = ellipsoid(mirrored, (11, 73, -14), (11, 3.5, 8))
+    air = union(air, common(frontal, inner + 7))  # behind the outer table
     air = union(air, ellipsoid(mirrored, (0, 10, -78), (10, 8, 24)))
     yield "bone", common(air + 2, outer)
     yield "air", common(air, outer)
