@@ -19,7 +19,7 @@ from polysite.phantom.tissue import TISSUES
 
 __all__ = ["VERSION", "hospitals", "write_consortium", "write_hospital"]
 
-VERSION = "2"
+VERSION = "3"
 """Changes whenever the same arguments give other bytes."""
 
 Progress = Callable[[str], None]

@@ -62,7 +62,7 @@ def image_grid(hospital: Hospital, voxel_mm: float | None = None) -> Grid:
 def _anatomy_grid(grid: Grid) -> Grid:
     """A finer grid around the images' to draw the head on: folds need 2.5 mm or better."""
     in_plane = grid.step_mm[0]
-    step = min(in_plane, 0.4 + 0.6 * in_plane, 2.5)
+    step = min(in_plane, 0.6 + 0.6 * in_plane, 2.5)
     widths = [n * s + 2 * MARGIN_MM for n, s in zip(grid.shape, grid.step_mm, strict=True)]
     shape = [int(np.ceil(width / step)) for width in widths]
     return Grid((shape[0], shape[1], shape[2]), (step, step, step), grid.centre_mm)
