@@ -82,8 +82,10 @@ def _centre_of_mass(image: Any) -> NDArray[np.float64]:
     """Where a SimpleITK image's values have their centre, mm, LPS."""
     import SimpleITK as sitk
 
-    values = np.maximum(sitk.GetArrayViewFromImage(image), 0)
-    index = ndimage.center_of_mass(values)[::-1]
+    values = sitk.GetArrayFromImage(image)
+    values -= values.min()
+    weights = values if values.any() else np.ones_like(values)
+    index = ndimage.center_of_mass(weights)[::-1]
     return np.asarray(image.TransformContinuousIndexToPhysicalPoint([float(place) for place in index]))
 
 
@@ -196,7 +198,8 @@ def register(
         for level in range(len(LEVELS_MM)):
             found = pyramid.climb(level, found)
     except RuntimeError as error:
-        found, warning = headers, f"did not run: {str(error).strip().splitlines()[-1]}"
+        reason = str(error).strip().splitlines()[-1]
+        found, warning = headers, f"did not run ({reason}), so the headers' alignment was kept"
     after = pyramid.information(finest, found)
     transform = _matrix(found)
     shift = float(np.linalg.norm(transform[:3, :3] @ pyramid.centre + transform[:3, 3] - pyramid.centre))
@@ -205,7 +208,9 @@ def register(
     if warning is None and after <= before:
         warning = "made the alignment worse, so the headers' alignment was kept"
     elif warning is None and (shift > LIMIT_MM or rotation > LIMIT_DEGREES):
-        warning = f"found {shift:.0f} mm and {rotation:.0f}°, not credible: the headers' alignment was kept"
+        warning = (
+            f"found {shift:.0f} mm and {rotation:.0f}°, not credible, so the headers' alignment was kept"
+        )
     return Registration(
         transform=np.eye(4) if warning else transform,
         information_before=before,
