@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from polysite.config import BidsData, PhantomData, Run, Site
@@ -11,42 +15,71 @@ from polysite.data.case import Case
 from polysite.data.prepare import prepare_site
 from polysite.data.split import split_subjects
 from polysite.registry import lookup
+from polysite.threads import cores
 
 Progress = Callable[[str], None]
 
 
 def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Case]]:
-    """Every site's cases; no image is opened."""
-    return {name: find_site(name, site, run, progress) for name, site in run.sites.items()}
+    """Every site's cases; no image is opened. Phantom hospitals that are not in the cache yet are made."""
+    make_phantoms(run, progress)
+    return {name: find_site(name, site, run) for name, site in run.sites.items()}
 
 
-def find_site(name: str, site: Site, run: Run, progress: Progress | None = None) -> list[Case]:
-    """One site's cases, those of a phantom hospital generated into the cache first."""
-    data = site.data
-    if isinstance(data, PhantomData):
-        data = BidsData(path=phantom_folder(data, run.cache, progress))
+def find_site(name: str, site: Site, run: Run) -> list[Case]:
+    """One site's cases."""
+    data = (
+        BidsData(path=phantom_folder(site.data, run.cache))
+        if isinstance(site.data, PhantomData)
+        else site.data
+    )
     cases: list[Case] = lookup("readers", data.format)(name, data, run.contrasts)
     return cases
 
 
-def phantom_folder(data: PhantomData, cache: Path, progress: Progress | None = None) -> Path:
-    """The BIDS folder of a phantom hospital in the cache, written once for the same settings and code."""
-    from polysite.phantom import consortium
+def phantom_folder(data: PhantomData, cache: Path) -> Path:
+    """Where a phantom hospital lies in the cache: one folder for the same settings and code."""
+    from polysite.phantom.consortium import VERSION
 
-    content = json.dumps([data.model_dump(mode="json"), consortium.VERSION], sort_keys=True)
-    folder = cache / "phantom" / f"{data.hospital}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    if not folder.exists():
+    content = json.dumps([data.model_dump(mode="json"), VERSION], sort_keys=True)
+    return cache / "phantom" / f"{data.hospital}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def make_phantoms(run: Run, progress: Progress | None = None) -> None:
+    """Write the phantom hospitals that the cache lacks, side by side on the processors that there are."""
+    wanted = {
+        folder: site.data
+        for site in run.sites.values()
+        if isinstance(site.data, PhantomData)
+        and not (folder := phantom_folder(site.data, run.cache)).exists()
+    }
+    if not wanted:
+        return
+    for data in wanted.values():
         if progress:
             progress(f"making {data.n_subjects} phantom subjects of {data.hospital}")
-        consortium.write_hospital(
-            folder,
-            data.hospital,
-            n_subjects=data.n_subjects,
-            seed=data.seed,
-            contrasts=data.contrasts,
-            voxel_mm=data.voxel_mm,
-        )
-    return folder
+    with ProcessPoolExecutor(min(cores(), len(wanted)), mp_context=get_context("spawn")) as pool:
+        list(pool.map(_make_phantom, wanted.values(), wanted))
+
+
+def _make_phantom(data: PhantomData, folder: Path) -> None:
+    from polysite.phantom.consortium import write_hospital
+
+    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
+    write_hospital(
+        aside,
+        data.hospital,
+        n_subjects=data.n_subjects,
+        seed=data.seed,
+        contrasts=data.contrasts,
+        voxel_mm=data.voxel_mm,
+    )
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not folder.exists():  # otherwise another process was faster, with the same bytes
+            raise
+        shutil.rmtree(aside)
 
 
 def split_cases(run: Run, found: Mapping[str, list[Case]]) -> dict[str, dict[str, list[str]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +27,7 @@ from polysite.image import Image, write_image
 from polysite.registry import lookup
 from polysite.run import open_run, prepared_cases
 from polysite.tasks.synthesis import task_key
+from polysite.threads import cores
 
 Volume = NDArray[np.float32]
 
@@ -48,7 +50,8 @@ class Predictor:
         path = folder / "sites" / site / "model.safetensors"
         if not path.exists():
             raise ConfigError(f"{path}: is missing: the training has not ended; go on with --resume {folder}")
-        self.run, self.site, self.model_path = run, site, path
+        self.run, self.site = run, site
+        torch.set_num_threads(run.engine.settings.get("threads") or cores())
         self._task: Any = make_task(run)
         self._model: nn.Module = self._task.build(site, None)
         self._model.load_state_dict(read_tensors(path))

@@ -1,9 +1,12 @@
 """One run, many independent streams of random numbers, each named by what it is for."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -21,6 +24,8 @@ def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(derive(seed, *names))
 
 
-def torch_stream(seed: int, *names: str | int) -> torch.Generator:
+def torch_stream(seed: int, *names: str | int) -> "torch.Generator":
     """A CPU torch generator for a purpose."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, *names))

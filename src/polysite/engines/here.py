@@ -8,8 +8,8 @@ from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
 from polysite.config import Section
-from polysite.engines.threads import cores
 from polysite.federation.crew import Crew
+from polysite.threads import cores
 
 
 class Here:

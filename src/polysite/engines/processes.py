@@ -19,9 +19,9 @@ from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
 from polysite.config import Section
-from polysite.engines.threads import cores
 from polysite.errors import PolysiteError
 from polysite.federation.crew import Crew
+from polysite.threads import cores
 
 
 class Processes:
