@@ -1,6 +1,7 @@
 """The mask tells a scanned head from a brain without its skull."""
 
 import numpy as np
+import pytest
 from heads import grid_affine, head
 
 from polysite.data.mask import foreground
@@ -33,6 +34,14 @@ def test_a_head_is_found_whole_in_every_contrast():
 def test_zeroed_noise_around_a_head_is_not_taken_for_a_removed_skull():
     volume = scanned("T1w", noise=12)
     volume[volume < 25] = 0
+    assert foreground(volume, np.asarray(SPACING), "foreground")[1] == "head"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
+def test_noise_that_is_stored_as_zero_here_and_there_is_no_removed_skull(share):
+    volume = scanned("T1w")
+    zeros = np.random.default_rng(0).random(SHAPE) < share
+    volume[zeros & (head("T1w", SHAPE, AFFINE) == 0)] = 0
     assert foreground(volume, np.asarray(SPACING), "foreground")[1] == "head"
 
 
