@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from polysite.config import Prepare
-from polysite.data.prepare import oriented
 from polysite.data.register import register
+from polysite.data.single import oriented
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INNER_MM = 18.0

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,80 +25,12 @@ from numpy.typing import NDArray
 from polysite.config import Prepare
 from polysite.data.cache import VERSION, PreparedCase, header_text, open_case, sha256_of, write_arrays
 from polysite.data.case import Case
-from polysite.data.mask import foreground
-from polysite.data.normalise import Scale, scale_of, without_ringing
-from polysite.data.orient import canonical_affine, orientation_of, to_canonical
 from polysite.data.register import Registration, register
 from polysite.data.resample import Affine, Grid, resample
+from polysite.data.single import Oriented, oriented
 from polysite.errors import DataError
-from polysite.image import Image, read_image
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Oriented:
-    """One contrast in canonical axes, with what was measured on it."""
-
-    image: Image
-    array: NDArray[np.float32]
-    grid: Grid
-    mask: NDArray[np.bool_]
-    scale: Scale
-    record: dict[str, Any]
-
-    def clipped(self) -> NDArray[np.float32]:
-        """The values between the percentiles: what registration looks at."""
-        return np.clip(self.array, self.scale.low, self.scale.high)
-
-
-def volume_of(image: Image) -> NDArray[np.float32]:
-    """An image's array as (x, y, z); axes of length 1 beyond the third are dropped.
-
-    Raises
-    ------
-    DataError
-        If it is not one volume, or holds NaN or infinite values.
-    """
-    array = image.array
-    if array.ndim < 3 or any(n > 1 for n in array.shape[3:]):
-        raise DataError(f"{image.path}: must be one 3-D volume, but its shape is {array.shape}")
-    if not np.isfinite(array).all():
-        n_bad = int((~np.isfinite(array)).sum())
-        raise DataError(f"{image.path}: has {n_bad} NaN or infinite values; repair or leave out the file")
-    return array.reshape(array.shape[:3])
-
-
-def oriented(path: Path, contrast: str, settings: Prepare) -> Oriented:
-    """Read one contrast and do what it needs no other contrast for."""
-    image = read_image(path, contrast)
-    stored = volume_of(image)
-    orientation = orientation_of(image.affine)
-    array = to_canonical(stored, orientation)
-    x, y, z = array.shape
-    grid = Grid((x, y, z), canonical_affine(image.affine, orientation, stored.shape))
-    mask, kind = foreground(array, grid.spacing_mm, settings.mask)
-    array, negative = without_ringing(array)
-    try:
-        scale = scale_of(array, mask, settings.percentiles)
-    except DataError as error:
-        raise DataError(f"{path}: {error}; leave out the file") from error
-    if kind in {"brain", "nonzero"}:
-        array = np.where(mask, array, np.float32(scale.low))
-    record = {
-        "orientation": {"stored": _axis_codes(image.affine), "axes": orientation.tolist()},
-        "negative": {"share": negative, "clipped": bool(negative > 0 and array.min() >= 0)},
-        "mask": {"kind": kind, "share": float(mask.mean())},
-        "percentiles": {"percentiles": list(settings.percentiles), **scale.record()},
-        "notes": list(image.notes),
-    }
-    return Oriented(image, array, grid, mask, scale, record)
-
-
-def _axis_codes(affine: Affine) -> str:
-    from nibabel import aff2axcodes
-
-    return "".join(aff2axcodes(affine))
 
 
 def _align(moving: Oriented, reference: Oriented, mode: str) -> Registration | None:
