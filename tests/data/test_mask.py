@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from heads import grid_affine, head
 
+from heads import grid_affine, head
 from polysite.data.mask import foreground
 
 SHAPE, SPACING = (50, 58, 40), (2.0, 2.0, 2.5)
