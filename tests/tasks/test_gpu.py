@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from fakes import MemoryCase, small_task
 
+from fakes import MemoryCase, small_task
 from polysite.config import Training
 from polysite.tasks.synthesis import Synthesis
 from polysite.tasks.task import Effort
