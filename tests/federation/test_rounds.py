@@ -1,6 +1,7 @@
 """Rounds over the toy task, worked out in NumPy."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 
 from polysite.algorithms.algorithm import Algorithm, Message
 from polysite.engines.here import Here
-from polysite.errors import PolysiteError
+from polysite.errors import DataError, PolysiteError
 from polysite.federation.server import federate
 from polysite.federation.store import read_tensors
-from toy import CrewMaker
+from toy import CrewMaker, Toy
 
 
 def run(crew: Any, **settings: Any) -> list[dict[str, Any]]:
@@ -132,9 +133,114 @@ def test_without_a_common_start_the_first_average_mixes_unrelated_models(toy_cre
 
 
 def test_a_model_that_is_not_finite_stops_the_run_and_names_the_site(toy_crew: CrewMaker) -> None:
-    crew = toy_crew(2, training={"learning_rate": 1e30, "rounds": 9, "flat_rounds": 9})
+    crew = toy_crew(2, training={"learning_rate": 10, "steps_per_round": 100})
     with pytest.raises(PolysiteError, match=r"site\d: 'body.w' is not finite after round \d"):
         run(crew)
+
+
+def test_training_that_diverges_is_noticed_where_nothing_travels(toy_crew: CrewMaker) -> None:
+    crew = toy_crew(2, algorithm={"name": "local"}, training={"learning_rate": 10, "steps_per_round": 100})
+    with pytest.raises(PolysiteError, match=r"site0: 'the loss loss' is not finite after round 0"):
+        run(crew)
+
+
+@pytest.mark.parametrize("values", [[3e38, 3e38, 3e38], [-3e38, 1.0, -3e38]])
+def test_large_values_are_finite(toy_crew: CrewMaker, values: list[float]) -> None:
+    """Their sum is not."""
+    crew = toy_crew(1, training={"rounds": 1})
+    crew.sites["site0"].work = lambda *_: Message(  # type: ignore[method-assign]
+        "site0", {"body.w": torch.tensor(values)}, 1.0, {"seconds": 0.0}
+    )
+    crew.sites["site0"].final = lambda *_: crew.sites["site0"].slot().initial  # type: ignore[method-assign]
+    run(crew)
+    server = read_tensors(crew.folder / "server" / "model.safetensors")
+    assert torch.equal(server["body.w"], torch.tensor(values))
+
+
+def test_a_site_gets_exactly_the_names_of_its_plan(toy_crew: CrewMaker) -> None:
+    seen: list[set[str]] = []
+
+    class Watching(Algorithm):
+        def local(self, site: Any, model: Any, fit: Any, news: Any) -> Any:
+            seen.append(set(news))
+            return super().local(site, model, fit, news)
+
+    crew = toy_crew(1)
+    site = crew.sites["site0"]
+    site.algorithm = Watching(crew.algorithm.settings)
+    site.work(0, {**crew.initial(), "discriminators.of.another.site": torch.zeros(3)})
+    assert seen == [set(site.plan.shared)]
+    with pytest.raises(PolysiteError, match=r"site0: the server did not send 'body.w'"):
+        site.work(1, {"body.steps": torch.tensor(0)})
+
+
+def test_memory_does_not_change_with_the_model(toy_crew: CrewMaker) -> None:
+    """Otherwise it would be another one after a stop, or where two sites take turns."""
+    seen: list[torch.Tensor] = []
+
+    class Keeping(Algorithm):
+        def local(self, site: Any, model: Any, fit: Any, news: Any) -> Any:
+            if site.memory:
+                seen.append(site.memory["last"].clone())
+            message = super().local(site, model, fit, news)
+            site.memory["last"] = model.head.w  # the parameter itself
+            return message
+
+    for n_sites in (1, 2):
+        crew = toy_crew(n_sites, folder=f"of{n_sites}")
+        seen.clear()
+        for site in crew.sites.values():
+            site.algorithm = Keeping(crew.algorithm.settings)
+        news = crew.initial()
+        for round_ in range(3):
+            message = next(site.work(round_, news) for site in crew.sites.values())
+            crew.saver.wait()
+            kept = crew.sites["site0"].store.load(round_ + 1)[0]
+            assert torch.equal(kept["memory/last"], kept["private/head.w"])
+            crew.sites["site0"].slot().model.head.w.data.fill_(-1)  # by another site
+            crew.sites["site0"].slot().holder = None if n_sites == 2 else ("site0", round_ + 1)
+            if round_ == 0:
+                first = kept["memory/last"].clone()
+            news = {**news, **message.tensors}
+        assert torch.equal(seen[0], first)
+
+
+def test_every_training_loop_of_a_round_draws_its_own_samples(toy_crew: CrewMaker) -> None:
+    seeds: list[int] = []
+
+    class Thrice(Algorithm):
+        def local(self, site: Any, model: Any, fit: Any, news: Any) -> Any:
+            for _ in range(3):
+                fit(model)
+            return super().local(site, model, fit, news)
+
+    crew = toy_crew(1)
+    site = crew.sites["site0"]
+    site.algorithm = Thrice(crew.algorithm.settings)
+    fit = site.task.fit
+    site.task.fit = lambda model, data, effort, *rest, **how: (  # type: ignore[method-assign]
+        seeds.append(effort.seed),
+        fit(model, data, effort, *rest, **how),
+    )[1]
+    site.work(0, crew.initial())
+    site.work(1, crew.initial())
+    assert len(set(seeds)) == 8
+
+
+def test_a_site_without_a_sample_is_named_before_anything_runs(
+    toy_crew: CrewMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Toy.data
+    monkeypatch.setattr(
+        Toy,
+        "data",
+        lambda self, site, cases: replace(
+            data(self, site, cases), **({"n_samples": 0} if site == "site1" else {})
+        ),
+    )
+    for algorithm in ("fedavg", "central"):
+        with pytest.raises(DataError, match="site1: no training case has a sample"):
+            toy_crew(2, folder=algorithm, algorithm={"name": algorithm})
 
 
 def test_what_is_not_in_the_plan_does_not_leave(toy_crew: CrewMaker) -> None:

@@ -171,3 +171,42 @@ def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a", STATE)
     write_tensors(tmp_path / "b", dict(reversed(STATE.items())))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_version_that_is_dropped_is_gone_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process killed while it removes a version must not leave half of one behind."""
+    store.save(1, STATE, {})
+    store.save(2, STATE, {})
+    monkeypatch.setattr(store_module.shutil, "rmtree", lambda *_, **__: None)
+    store.save(3, STATE, {})
+    assert store.versions() == [2, 3]
+    monkeypatch.undo()
+    store.clean()
+    assert sorted(path.name for path in store.folder.iterdir()) == ["round-000002", "round-000003"]
+
+
+def test_a_version_that_was_just_written_is_never_dropped(store: Store) -> None:
+    for version in (8, 9, 1):
+        store.save(version, STATE, {})
+    assert 1 in store.versions()
+
+
+def test_after_a_save_that_failed_nothing_is_saved(tmp_path: Path) -> None:
+    """The server's version must not be there without the sites' that it stands on."""
+    (tmp_path / "file").write_text("in the way")
+    saver, server = Saver(), Store(tmp_path / "server", "run")
+    saver.save(Store(tmp_path / "file" / "store", "run"), 1, STATE, {})
+    saver.submit(server, 1, STATE, {})
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        saver.close()
+    assert server.versions() == []
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        saver.wait()
+
+
+def test_a_saver_keeps_the_facts_as_they_were(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver, facts = Saver(), {"loss": 1.0}
+    saver.save(store, 1, STATE, facts)
+    facts["later"] = 2.0
+    saver.close()
+    assert store.load(1)[1] == {"loss": 1.0}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -81,9 +82,11 @@ class Processes:
             thread.join()
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, at once: what they have not written yet is done again when the run goes on."""
         for worker in self._workers:
             worker.close()
+        for site in self._crew.sites.values():
+            site.store.clean()
 
 
 class _Worker:
@@ -92,10 +95,15 @@ class _Worker:
     def __init__(self, folder: str, threads: int) -> None:
         count = str(threads)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "polysite.worker", folder, "--threads", count],
+            [
+                *(sys.executable, "-P", "-m", "polysite.worker", folder),
+                *("--threads", count, "--parent", str(os.getpid())),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
+            process_group=0,  # Ctrl-C is for this process, which then ends the worker
             env={**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count},
         )
 
@@ -107,24 +115,22 @@ class _Worker:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
-        except (BrokenPipeError, ValueError):
+        except (OSError, ValueError):  # it died, or was closed while asked
             line = ""
         if not line:
             status = self._process.wait()
             return {
-                "error": f"the worker of site {request['site']!r} ended with status {status}; "
-                "go on with --resume, with fewer engine.workers if memory ran out"
+                "error": f"{request['site']}: the worker ended with status {status} in round {request['round']}; "
+                "earlier rounds are safe: go on with --resume, with fewer engine.workers if memory ran out"
             }
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
-        """Close its input, which ends it; kill it if it does not."""
+        """Kill it, whatever it does: all that it has answered for is on disk."""
+        self._process.kill()
+        self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+                with suppress(BrokenPipeError):
+                    stream.close()

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from polysite.algorithms.algorithm import Algorithm
 from polysite.config import Run, settings_of
+from polysite.errors import DataError
 from polysite.federation.share import SitePlan, site_plan
 from polysite.federation.site import Site, Slot
 from polysite.federation.store import Saver, Store
 from polysite.registry import lookup
 from polysite.seeds import derive
-from polysite.tasks.task import Task
+from polysite.tasks.task import Task, TrainingData
 
 Cases = Mapping[str, Mapping[str, Sequence[Any]]]
 """Site -> split ("train", "validation", "test") -> prepared cases."""
@@ -113,15 +114,22 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
         model = task.build(None if name == POOLED else name, derive(seed, name))
         return {key: value.detach().cpu() for key, value in model.state_dict().items()}
 
-    def data(name: str, split: str) -> Any:
-        if name == POOLED:
-            return task.pool([task.data(site, cases[site][split]) for site in run.sites])
-        return task.data(name, cases[name][split])
+    def data(name: str, split: str) -> list[TrainingData]:
+        members = run.sites if name == POOLED else [name]
+        return [task.data(member, cases[member].get(split, [])) for member in members]
+
+    def together(name: str, members: list[TrainingData]) -> TrainingData:
+        return task.pool(members) if name == POOLED else members[0]
 
     sites = {}
     for name in plans:
-        members = list(run.sites) if name == POOLED else [name]
-        has_validation = all(cases[site].get("validation") for site in members)
+        training, validation = data(name, "train"), data(name, "validation")
+        for member, samples in zip(run.sites if name == POOLED else [name], training, strict=True):
+            if not samples.n_samples:
+                raise DataError(
+                    f"{member}: no training case has a sample for any of its tasks; "
+                    "see what is missing with `polysite check`"
+                )
         sites[name] = Site(
             name=name,
             task=task,
@@ -129,8 +137,8 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
             training=run.training,
             seed=run.seed,
             plan=plans[name],
-            data=data(name, "train"),
-            validation=data(name, "validation") if has_validation else None,
+            data=together(name, training),
+            validation=together(name, validation) if all(part.n_samples for part in validation) else None,
             store=Store(folder / "sites" / name / "store", run.digest()),
             saver=saver,
             slot=partial(slot, name),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -33,10 +34,19 @@ def restore(
                 optimiser.state.pop(parameter, None)
                 continue
             state = optimiser.state[parameter]
+            for field in set(state) - set(by_name[name]):
+                del state[field]
             for field, value in by_name[name].items():
-                old = state.get(field)
-                if old is not None:
-                    old.copy_(value)
-                else:
-                    # Adam keeps its step counter where it made it: on the CPU unless the optimiser is fused
-                    state[field] = value.to(parameter.device, copy=True)
+                if field not in state:
+                    state[field] = _like(parameter, value, fused=bool(optimiser.defaults.get("fused")))
+                state[field].copy_(value)
+
+
+def _like(parameter: nn.Parameter, value: Tensor, *, fused: bool) -> Tensor:
+    """Room for a moment: laid out in memory as its parameter, because fused optimisers walk both side by side.
+
+    A step counter stays on the CPU unless the optimiser is fused, as torch has it.
+    """
+    if value.shape == parameter.shape and value.dim():
+        return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+    return torch.empty_like(value, device=parameter.device if fused or value.dim() else "cpu")

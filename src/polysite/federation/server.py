@@ -1,5 +1,6 @@
 """The server: rounds, aggregation, and the state that all sites start a round from."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
-from polysite.errors import PolysiteError
+from polysite.errors import CheckpointError, PolysiteError
 from polysite.federation.crew import Crew
 from polysite.federation.store import write_tensors
 
@@ -43,6 +44,8 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
         first = done[-1]
     else:
         state, first = crew.initial(), 0
+    _check_versions(crew, first)
+    if not done:
         crew.saver.submit(store, 0, state, {})
     for round_ in range(first, rounds):
         start = time.perf_counter()
@@ -80,6 +83,18 @@ def write_final(crew: Crew, state: Mapping[str, Tensor]) -> None:
             )
 
 
+def _check_versions(crew: Crew, round_: int) -> None:
+    """Every site must have the version that a round starts from, or the one that it ends with."""
+    for name, site in crew.sites.items():
+        versions = site.store.versions()
+        if not (round_ in versions or round_ + 1 in versions or (round_ == 0 and not versions)):
+            kept = ", ".join(f"round-{version:06d}" for version in versions) or "nothing"
+            raise CheckpointError(
+                f"{site.store.folder}: holds {kept} but the server is at round-{round_:06d}: a part of the run "
+                f"was removed or put back; restore {name} and the server from one backup, or start anew"
+            )
+
+
 def _checked(
     messages: Iterable[Message], crew: Crew, round_: int, worked: list[float], emit: Emit
 ) -> Iterator[Message]:
@@ -94,11 +109,23 @@ def _checked(
                     f"{message.site}: sent {name!r} as {tuple(tensor.shape)} {tensor.dtype}, "
                     f"not {tuple(plan[name].shape)} {plan[name].dtype}"
                 )
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise PolysiteError(
-                    f"{message.site}: {name!r} is not finite after round {round_}: training diverged there; "
-                    "lower training.learning_rate or look at the site's images with `polysite check`"
-                )
+            if tensor.is_floating_point() and not _finite(tensor):
+                raise _diverged(message.site, name, round_)
+        for name, loss in message.facts.get("losses", {}).items():
+            if not math.isfinite(loss):  # also where nothing travels
+                raise _diverged(message.site, f"the loss {name}", round_)
         worked.append(message.facts["seconds"])
         emit({"event": "site", "round": round_, "site": message.site, **message.facts})
         yield message
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all values are finite; in one pass, because a sum that is finite has no other terms."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def _diverged(site: str, what: str, round_: int) -> PolysiteError:
+    return PolysiteError(
+        f"{site}: {what!r} is not finite after round {round_}: training diverged there; "
+        "lower training.learning_rate or look at the site's images with `polysite check`"
+    )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ class Site:
     saver: Saver
     slot: Callable[[], Slot]
     own_start: Callable[[], Mapping[str, Tensor]] | None = None
+    trusted: set[int] = field(default_factory=set)
+    """Versions that this process has written, or compared with their digest."""
 
     def work(self, round_: int, news: Mapping[str, Tensor]) -> Message:
         """Do one round and keep the result; a round that is already kept is not done again.
@@ -68,17 +71,18 @@ class Site:
             What the server holds; of it, the names that this site shares.
         """
         if round_ + 1 in self.store.versions():
-            outbox, facts = self.store.load(round_ + 1, prefix="outbox/", verify=True)
-            return Message(self.name, outbox, facts["n_samples"], {**facts, "redone": False})
+            outbox, facts = self._load(round_ + 1, "outbox/")
+            return Message(self.name, outbox, facts["n_samples"], facts)
         start = time.perf_counter()
         slot = self._enter(round_)
+        arrived = self._arriving(news)
         if round_ > 0 or self.own_start is None:
-            self._arrive(slot.model, news)
+            _fill(slot.model, arrived, self.name)
         entered = time.perf_counter()
         facts = self._validate(slot.model, round_)
         fit, losses = self._fit(slot, round_)
         place = Place(self.name, round_, slot.memory)
-        message = self.algorithm.local(place, slot.model, fit, news)
+        message = self.algorithm.local(place, slot.model, fit, arrived)
         undeclared = set(message) - set(self.plan.shared)
         if undeclared:
             raise PolysiteError(
@@ -99,7 +103,7 @@ class Site:
 
     def final(self, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The site's evaluated model: its private part after the last round and the server's shared part."""
-        private, _ = self.store.load(version, prefix="private/", verify=True)
+        private, _ = self._load(version, "private/")
         shared = {name: server[name] for name in self.plan.shared}
         whole = {**private, **shared}
         missing = (set(self.plan.shared) | set(self.plan.private)) - set(whole)
@@ -107,19 +111,25 @@ class Site:
             raise CheckpointError(f"{self.store.path(version)}: lacks {sorted(missing)[0]!r}")
         return whole
 
+    def _load(self, version: int, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A version from disk, compared with its digest the first time that this process reads it."""
+        loaded = self.store.load(version, prefix=prefix, verify=version not in self.trusted)
+        self.trusted.add(version)
+        return loaded
+
     def _enter(self, version: int) -> Slot:
         """The slot with this site's private state, moments and memory of a version."""
         slot = self.slot()
-        if slot.holder == (self.name, version):
+        holder, slot.holder = slot.holder, None  # until the round is done, nobody's state
+        if holder == (self.name, version):
             return slot
-        slot.holder = None
         if version == 0:
             _fill(slot.model, self.own_start() if self.own_start else slot.initial, self.name)
             restore(slot.networks, slot.optimisers, {})
             slot.memory.clear()
             return slot
         self.saver.wait_for(self.store)
-        tensors, _ = self.store.load(version)
+        tensors, _ = self._load(version)
         parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}, "outbox": {}}
         for full, tensor in tensors.items():
             part, _, name = full.partition("/")
@@ -135,6 +145,10 @@ class Site:
     ) -> None:
         """Keep the site's state as a version."""
         state = slot.model.state_dict()
+        models = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+        for name, tensor in slot.memory.items():  # memory that were the model would change with it
+            aliased = tensor.untyped_storage().data_ptr() in models
+            slot.memory[name] = tensor.detach().clone() if aliased else tensor.detach()
         tensors = {
             **{f"private/{name}": state[name] for name in self.plan.private},
             **{
@@ -145,14 +159,15 @@ class Site:
             **{f"outbox/{name}": tensor for name, tensor in outbox.items()},
         }
         self.saver.save(self.store, version, tensors, facts)
+        self.trusted.add(version)
         slot.holder = (self.name, version)
 
-    def _arrive(self, model: nn.Module, news: Mapping[str, Tensor]) -> None:
-        """Put what the server holds in the place of the shared names."""
+    def _arriving(self, news: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What of the server's state comes to this site: exactly the names of its plan."""
         missing = set(self.plan.shared) - set(news)
         if missing:
             raise PolysiteError(f"{self.name}: the server did not send {sorted(missing)[0]!r}")
-        _fill(model, {name: news[name] for name in self.plan.shared}, self.name)
+        return {name: news[name] for name in self.plan.shared}
 
     def _validate(self, model: nn.Module, round_: int) -> dict[str, Any]:
         """Losses on held-out data of the model that would be evaluated now: what arrived and the site's own."""
@@ -167,7 +182,7 @@ class Site:
     def _fit(self, slot: Slot, round_: int) -> tuple[Any, dict[str, float]]:
         """The task's loop bound to this site and round, and the dictionary that its losses go to."""
         losses: dict[str, float] = {}
-        training = self.training
+        training, numbers = self.training, count()
 
         def fit(
             model: nn.Module,
@@ -185,7 +200,7 @@ class Site:
                     flat_rounds=training.flat_rounds,
                     end=training.schedule_end,
                 ),
-                seed=derive(self.seed, "fit", round_, self.name, len(losses)),
+                seed=derive(self.seed, "fit", round_, self.name, next(numbers)),
             )
             losses.update(
                 self.task.fit(

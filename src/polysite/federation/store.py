@@ -78,7 +78,7 @@ class Store:
             for path in (file, temporary / "state.json", temporary):
                 _flush(path)
             if final.exists():
-                shutil.rmtree(final)
+                self._drop(final)
             temporary.rename(final)
             _flush(self.folder)
         except (OSError, SafetensorError) as error:
@@ -88,9 +88,17 @@ class Store:
             raise CheckpointError(
                 f"{final}: cannot be written: {cause}; earlier rounds are safe: make room, then go on with --resume"
             ) from error
-        for old in self.versions()[:-KEEP]:
-            shutil.rmtree(self.path(old), ignore_errors=True)
+        for old in self.versions():
+            if old <= version - KEEP:
+                self._drop(self.path(old))
         return digest
+
+    def _drop(self, path: Path) -> None:
+        """Remove a version; the rename first, so that no half of it is ever taken for a version."""
+        aside = self.folder / f".tmp-old-{path.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def head(self, version: int) -> dict[str, Any]:
         """A version's JSON: format, run, version, digest and facts.
@@ -168,6 +176,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
         _flush(temporary)
         temporary.replace(file)
+        _flush(file.parent)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise CheckpointError(
@@ -193,13 +202,15 @@ class Saver:
     """Saves in the background, in order, while training goes on.
 
     Two sets of buffers take the snapshots, so memory does not grow with the number of sites. An error of a save
-    is raised by the next call.
+    is raised by the next call, and nothing is written after it: a later version must never be on disk without
+    the earlier ones that it stands on.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="polysite-saver")
         self._pending: list[tuple[Path, Future[str]]] = []
         self._buffers: list[dict[str, Tensor]] = [{}, {}]
+        self._failure: BaseException | None = None
 
     def save(
         self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
@@ -214,9 +225,20 @@ class Saver:
         self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
     ) -> Future[str]:
         """Save tensors that nobody will change; the future of the file's digest."""
-        future = self._thread.submit(store.save, version, tensors, facts)
+        future = self._thread.submit(self._run, store, version, tensors, dict(facts))
         self._pending.append((store.folder, future))
         return future
+
+    def _run(
+        self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> str:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return store.save(version, tensors, facts)
+        except BaseException as error:
+            self._failure = error
+            raise
 
     def wait(self, leave: int = 0) -> None:
         """Return when at most ``leave`` saves are under way; raises what one of the others raised."""
