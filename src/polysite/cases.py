@@ -4,16 +4,20 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-from polysite.config import BidsData, PhantomData, Run, Site
+from polysite.config import BidsData, PhantomData, Run, Site, parse_task
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
+from polysite.data.check import check_found
 from polysite.data.prepare import prepare_site
 from polysite.data.split import split_subjects
+from polysite.errors import ConfigError, DataError
 from polysite.registry import lookup
 from polysite.threads import cores
 
@@ -29,11 +33,14 @@ def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Cas
 def find_site(name: str, site: Site, run: Run) -> list[Case]:
     """One site's cases."""
     data = (
-        BidsData(path=phantom_folder(site.data, run.cache))
+        BidsData(path=phantom_folder(site.data, run.cache_folder()))
         if isinstance(site.data, PhantomData)
         else site.data
     )
-    cases: list[Case] = lookup("readers", data.format)(name, data, run.contrasts)
+    try:
+        cases: list[Case] = lookup("readers", data.format)(name, data, run.contrasts)
+    except ConfigError as error:
+        raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases
 
 
@@ -47,25 +54,54 @@ def phantom_folder(data: PhantomData, cache: Path) -> Path:
 
 def make_phantoms(run: Run, progress: Progress | None = None) -> None:
     """Write the phantom hospitals that the cache lacks, side by side on the processors that there are."""
-    wanted = {
-        folder: site.data
-        for site in run.sites.values()
-        if isinstance(site.data, PhantomData)
-        and not (folder := phantom_folder(site.data, run.cache)).exists()
-    }
+    wanted = {}
+    for name, site in run.sites.items():
+        if isinstance(site.data, PhantomData):
+            _require_hospital(name, site.data)
+            folder = phantom_folder(site.data, run.cache_folder())
+            if not folder.exists() and folder not in wanted:
+                wanted[folder] = site.data
+                if progress:
+                    progress(
+                        f"{name}: making {site.data.n_subjects} phantom subjects of {site.data.hospital}"
+                    )
     if not wanted:
         return
-    for data in wanted.values():
-        if progress:
-            progress(f"making {data.n_subjects} phantom subjects of {data.hospital}")
-    with ProcessPoolExecutor(min(cores(), len(wanted)), mp_context=get_context("spawn")) as pool:
-        list(pool.map(_make_phantom, wanted.values(), wanted))
+    asides = [folder.with_name(f".{folder.name}-{os.getpid()}") for folder in wanted]
+    try:
+        # Ctrl-C ends the processes at once and without a word; what they leave is removed here
+        with ProcessPoolExecutor(
+            min(cores(), len(wanted)),
+            mp_context=get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_DFL),
+        ) as pool:
+            list(pool.map(_make_phantom, wanted.values(), wanted, asides))
+    except BrokenProcessPool as error:
+        raise DataError(
+            "making the phantoms was ended from outside; if memory ran out, raise voxel_mm"
+        ) from error
+    finally:
+        for aside in asides:
+            for left in aside.parent.glob(f"*{aside.name}*"):
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def _make_phantom(data: PhantomData, folder: Path) -> None:
+def _require_hospital(site: str, data: PhantomData) -> None:
+    """Refuse a hospital or contrast that there is not, before any is made."""
+    from polysite.phantom.hospital import hospital_named
+
+    try:
+        hospital = hospital_named(data.hospital)
+        for contrast in data.contrasts or ():
+            hospital.protocol(contrast)
+    except DataError as error:
+        raise ConfigError(f"sites.{site}.data: {error}") from error
+
+
+def _make_phantom(data: PhantomData, folder: Path, aside: Path) -> None:
     from polysite.phantom.consortium import write_hospital
 
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
     write_hospital(
         aside,
         data.hospital,
@@ -79,13 +115,43 @@ def _make_phantom(data: PhantomData, folder: Path) -> None:
     except OSError:
         if not folder.exists():  # otherwise another process was faster, with the same bytes
             raise
-        shutil.rmtree(aside)
+
+
+def require_usable(run: Run, found: Mapping[str, list[Case]]) -> None:
+    """Refuse sites and cases that cannot be trained on; opens no image.
+
+    Raises
+    ------
+    DataError
+        A line for each trouble.
+    """
+    errors = [finding for finding in check_found(run, found) if finding.level == "error"]
+    if errors:
+        raise DataError(
+            "\n".join(" ".join(filter(None, (f"{e.site}:", e.case, e.message))) for e in errors)
+            + "\n`polysite check` reads every image and lists all trouble"
+        )
 
 
 def split_cases(run: Run, found: Mapping[str, list[Case]]) -> dict[str, dict[str, list[str]]]:
-    """Subjects of every site and split."""
+    """Subjects of every site and split.
+
+    Raises
+    ------
+    DataError
+        If no training subject has both contrasts of a task.
+    """
     subjects = {name: sorted({case.subject for case in cases}) for name, cases in found.items()}
-    return split_subjects(subjects, run.split, run.seed)
+    splits = split_subjects(subjects, run.split, run.seed)
+    for name, cases in found.items():
+        for text in run.sites[name].tasks:
+            pair = set(parse_task(text))
+            if not any(pair <= set(case.images) for case in cases if case.subject in splits[name]["train"]):
+                raise DataError(
+                    f"{name}: no training subject has both contrasts of {text}; name some in "
+                    f"split.subjects.{name}.train, or change the fractions or the seed"
+                )
+    return splits
 
 
 def prepare_cases(
@@ -94,11 +160,26 @@ def prepare_cases(
     splits: Mapping[str, Mapping[str, list[str]]],
     progress: Progress | None = None,
 ) -> dict[str, dict[str, list[PreparedCase]]]:
-    """Site -> split -> prepared cases, from the cache where they are there already."""
+    """Site -> split -> prepared cases, from the cache where they are there already.
+
+    Raises
+    ------
+    DataError
+        If the splits name a subject that is not there (any more), or a case cannot be prepared.
+    """
+    for name, cases in found.items():
+        there = {case.subject for case in cases}
+        for split, subjects in splits[name].items():
+            for subject in subjects:
+                if subject not in there:
+                    raise DataError(
+                        f"{name}: sub-{subject} of the {split} split is not in the site's data any more; "
+                        "put it back, or begin a new run"
+                    )
     prepared: dict[str, dict[str, list[PreparedCase]]] = {}
     for name, cases in found.items():
         settings = run.sites[name].prepare or run.prepare
-        done = prepare_site(cases, settings, run.cache, progress=progress)
+        done = prepare_site(cases, settings, run.cache_folder(), progress=progress)
         prepared[name] = {
             split: [case for case in done if case.subject in subjects]
             for split, subjects in splits[name].items()

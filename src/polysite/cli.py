@@ -1,6 +1,7 @@
 """The command line. Verbs import what they need when they run, so that ``--help`` is at once there."""
 
 import errno
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +21,19 @@ app = typer.Typer(
 
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="the run's configuration")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="a folder made by `polysite train`")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; default: the run's")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="replace a value of the YAML, e.g. training.rounds=3"),
 ]
+
+
+STOPPED = 130
+"""Exit status after Ctrl-C."""
+
+
+class _Stopped(Exception):
+    """Ctrl-C, with what to do next."""
 
 
 def main() -> None:
@@ -34,6 +44,20 @@ def main() -> None:
         _fail(str(error), 2)
     except PolysiteError as error:
         _fail(str(error), 1)
+    except _Stopped as error:
+        _fail(str(error), STOPPED)
+    except SystemExit as error:  # typer turns Ctrl-C into it
+        if error.code == STOPPED:
+            _fail("stopped", STOPPED)
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate", str(error)):
+            raise
+        _fail(
+            f"not enough memory ({str(error).splitlines()[0] if str(error) else 'for the next step'}); lower "
+            "training.batch_size, task.image_size or network.width",
+            1,
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _fail(
@@ -63,7 +87,7 @@ def phantom(
 ) -> None:
     """Make a consortium of hospitals with procedural anatomy, real protocols and known truth, as BIDS."""
     from polysite.phantom import consortium
-    from polysite.progress import console
+    from polysite.progress import console, telling
 
     if kind != "brain":
         raise ConfigError(f"--kind {kind!r}: choose one of: brain")
@@ -72,15 +96,10 @@ def phantom(
         return
     if out is None:
         raise ConfigError("say where to write: polysite phantom OUT (or --list for the hospitals)")
-    terminal = console()
-    consortium.write_consortium(
-        out,
-        n_sites=sites,
-        n_subjects=subjects,
-        seed=seed,
-        voxel_mm=voxel_mm,
-        progress=lambda text: terminal.print(text, soft_wrap=True),
-    )
+    with telling(console()) as tell:
+        consortium.write_consortium(
+            out, n_sites=sites, n_subjects=subjects, seed=seed, voxel_mm=voxel_mm, progress=tell
+        )
     typer.echo(f"{out}")
 
 
@@ -118,12 +137,12 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
     from polysite.cases import find_cases, split_cases
     from polysite.config import load
     from polysite.data.check import check_run
-    from polysite.progress import console
+    from polysite.progress import console, telling
 
     run = load(run_file, set_ or [])
-    terminal = console()
-    found = find_cases(run, lambda text: terminal.print(text, soft_wrap=True))
-    findings = check_run(run, found)
+    with telling(console()) as tell:
+        found = find_cases(run, tell)
+        findings = check_run(run, found, tell)
     table = Table("", "site", "case", "contrast", "what", box=None)
     colours = {"error": "red", "warning": "yellow", "note": "cyan"}
     for finding in findings:
@@ -147,16 +166,12 @@ def prepare(run_file: RunFile, set_: Overrides = None) -> None:
     """Prepare all cases now (orientation, registration, mask, normalisation); training does it otherwise."""
     from polysite.cases import find_cases, prepare_cases, split_cases
     from polysite.config import load
-    from polysite.progress import console
+    from polysite.progress import console, telling
 
     run = load(run_file, set_ or [])
-    terminal = console()
-
-    def show(text: str) -> None:
-        terminal.print(text, soft_wrap=True)
-
-    found = find_cases(run, show)
-    prepared = prepare_cases(run, found, split_cases(run, found), show)
+    with telling(console()) as tell:
+        found = find_cases(run, tell)
+        prepared = prepare_cases(run, found, split_cases(run, found), tell)
     for site, splits in prepared.items():
         typer.echo(f"{site}: " + ", ".join(f"{len(cases)} {split}" for split, cases in splits.items()))
 
@@ -195,13 +210,13 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder to make")] = None,
     set_: Overrides = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
 ) -> None:
     """Train a federation; a stopped run continues with --resume as if it had not stopped."""
     from polysite import config
-    from polysite.progress import console
+    from polysite.progress import console, telling
     from polysite.run import create
 
     overrides = list(set_ or [])
@@ -218,9 +233,11 @@ def train(
         if run is None:
             raise ConfigError("say what to train: polysite train RUN.yaml --out FOLDER, or --resume FOLDER")
         folder = out or Path("runs") / run.name
-        create(run, folder, lambda text: terminal.print(text, soft_wrap=True))
-        terminal.print((folder / "share_plan.txt").read_text(encoding="utf-8").split("\nLeaves the site")[0])
-    _train(folder, terminal)
+        with telling(terminal) as tell:
+            create(run, folder, tell)
+        plan_text = (folder / "share_plan.txt").read_text(encoding="utf-8").split("\nLeaves the site")[0]
+        terminal.print(plan_text, soft_wrap=True, markup=False)
+    _train(folder, terminal, f"polysite train --resume {folder}")
     typer.echo(f"{folder}")
 
 
@@ -233,41 +250,41 @@ def _same_run(folder: Path, run: Any, overrides: list[str]) -> None:
         raise ConfigError(
             "--set, --device and --seed belong to a new run; --resume takes the folder's own configuration"
         )
-    if run is not None and run.digest() != old.digest():
-        lines = "\n".join(f"  {line}" for line in differences(old, run))
+    different = differences(old, run) if run is not None else []
+    if different:
+        lines = "\n".join(f"  {line}" for line in different)
         raise ConfigError(
-            f"{folder}: was trained with another configuration:\n{lines}\nstart anew with another --out"
+            f"{folder}: was begun with another configuration:\n{lines}\n"
+            f"start anew with another --out; device, engine and evaluate may be changed in {folder / 'config.yaml'}"
         )
 
 
-def _train(folder: Path, terminal: Any) -> None:
+def _train(folder: Path, terminal: Any, again: str) -> None:
+    """Train a run folder to its end, shown on the terminal; ``again`` is the command that goes on after a stop."""
     from polysite.progress import shown
     from polysite.run import done_rounds, open_run
     from polysite.run import train as run_training
-    from polysite.tensorboard import listener
+    from polysite.tensorboard import board
 
     run = open_run(folder)
     first = done_rounds(run, folder)
     try:
-        with shown(run, first, terminal) as show:
-            board = listener(folder, first)
-            run_training(
-                folder, [show, *([board] if board else [])], lambda text: terminal.print(text, soft_wrap=True)
-            )
+        with shown(run, first, terminal) as (listen, tell), board(folder, first) as listeners:
+            run_training(folder, [listen, *listeners], tell)
     except KeyboardInterrupt:
-        raise PolysiteError(f"stopped; go on with: polysite train --resume {folder}") from None
+        raise _Stopped(f"stopped; go on with: {again}") from None
 
 
 @app.command()
-def evaluate(folder: RunFolder) -> None:
+def evaluate(folder: RunFolder, device: Device = None) -> None:
     """Predict and score every test case: predictions/ and scores.csv."""
     from polysite.evaluate.summary import aggregate
     from polysite.predictions import evaluate as run_evaluation
-    from polysite.progress import console
+    from polysite.progress import console, telling
     from polysite.tables import summary_table
 
-    terminal = console()
-    scores = run_evaluation(folder, lambda text: terminal.print(text, soft_wrap=True))
+    with telling(console()) as tell:
+        scores = run_evaluation(folder, tell, device=device)
     _print(summary_table(aggregate(scores)))
     typer.echo(f"{folder / 'scores.csv'}")
 
@@ -279,11 +296,12 @@ def predict(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="a .nii.gz file, or a folder for a BIDS folder")],
     site: Annotated[str, typer.Option(help="whose model")],
     task: Annotated[str | None, typer.Option(help="SOURCE->TARGET; default: by the file's name")] = None,
+    device: Device = None,
 ) -> None:
     """Synthesise volumes: whole, on the input's own grid."""
     from polysite.predictions import predict as run_prediction
 
-    for path in run_prediction(folder, site, source, out, task):
+    for path in run_prediction(folder, site, source, out, task, device=device):
         typer.echo(f"{path}")
 
 
@@ -307,17 +325,15 @@ def compare(
 ) -> None:
     """Train, evaluate and compare several methods; goes on where it was stopped."""
     from polysite.evaluate.summary import summary_rows
-    from polysite.progress import console
+    from polysite.progress import console, telling
     from polysite.report.page import build_report
     from polysite.study import compare as run_study
     from polysite.tables import summary_table
 
     terminal = console()
+    again = f"polysite compare {study_file} --out {out}"
     folders, scores, references = run_study(
-        study_file,
-        out,
-        lambda folder: _train(folder, terminal),
-        lambda text: terminal.print(text, soft_wrap=True),
+        study_file, out, lambda folder: _train(folder, terminal, again), lambda: telling(terminal)
     )
     _print(summary_table(summary_rows(scores, references=references)))
     typer.echo(f"{build_report(folders, out / 'report.html')}")

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from polysite.errors import CheckpointError
+
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -13,17 +15,28 @@ class EventLog:
     """Appends events to ``events.jsonl`` and tells the listeners."""
 
     def __init__(self, path: Path, listeners: Sequence[Listener] = ()) -> None:
-        _end_line(path)
-        self._file = path.open("a", encoding="utf-8")
-        self._listeners = listeners
+        self._path, self._listeners = path, listeners
+        try:
+            _end_line(path)
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Write one event with the time; it is on its way to the disk when this returns."""
         event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event}
-        self._file.write(json.dumps(event) + "\n")
-        self._file.flush()
+        try:
+            self._file.write((json.dumps(event) + "\n").encode())
+        except OSError as error:
+            raise self._unwritable(error) from error
         for listener in self._listeners:
             listener(event)
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"{self._path}: cannot be written: {error.strerror}; finished rounds are safe: make room, "
+            "then go on with --resume"
+        )
 
     def close(self) -> None:
         """Close the file."""

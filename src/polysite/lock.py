@@ -22,14 +22,23 @@ def locked(folder: Path) -> Iterator[None]:
     CheckpointError
         If another process holds it.
     """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be written to: {error.strerror}; make it writable, or copy the run and go on there"
+        ) from error
     try:
         if fcntl is not None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise CheckpointError(
                     f"{folder}: another process is training in this folder; wait for it"
+                ) from error
+            except OSError as error:
+                raise CheckpointError(
+                    f"{folder}: cannot be locked: {error.strerror}; choose --out on a local disk"
                 ) from error
         yield
     finally:

@@ -1,7 +1,7 @@
-"""A run on the terminal: one bar, one line a site, the time left."""
+"""A run on the terminal: one bar, one line a site, the time left; in a log, few lines."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,17 +15,62 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from polysite.config import Run
 from polysite.events import Listener
 
+Tell = Callable[[str], None]
+"""Takes ``SITE: what happens [sub-…]``."""
+
+
+def console() -> Console:
+    """The terminal for messages and progress: standard error, so that results can be piped."""
+    return Console(file=sys.stderr, highlight=False)
+
 
 @contextmanager
-def shown(run: Run, first_round: int, console: Console) -> Iterator[Listener]:
-    """A listener that keeps the terminal up to date; plain lines, one a round, where there is no terminal."""
+def telling(console: Console) -> Iterator[Tell]:
+    """Tells what is done now: on a terminal in one line that goes away, in a log once a site."""
     if not console.is_terminal:
-        yield _Lines(run, console)
+        yield _Once(console)
+        return
+    status = Status("", console=console)
+
+    def tell(text: str) -> None:
+        status.update(Text(text))
+        status.start()
+
+    try:
+        yield tell
+    finally:
+        status.stop()
+
+
+class _Once:
+    """Prints what comes before the case's name, and each of it once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        what = text.partition(" sub-")[0]
+        if what not in self._told:
+            self._told.add(what)
+            self._console.print(what, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def shown(run: Run, first_round: int, console: Console) -> Iterator[tuple[Listener, Tell]]:
+    """A listener that keeps the terminal up to date, and how to tell what goes before the first round.
+
+    Where there is no terminal: plain lines, one a round.
+    """
+    if not console.is_terminal:
+        yield _Lines(run, console), _Once(console)
         return
     bar = Progress(
         TextColumn("[bold]{task.description}"),
@@ -38,7 +83,7 @@ def shown(run: Run, first_round: int, console: Console) -> Iterator[Listener]:
     )
     view = _View(run, first_round, bar)
     with Live(view, console=console, refresh_per_second=4) as live:
-        yield view.listen
+        yield view.listen, view.tell
         live.update(view, refresh=True)
 
 
@@ -47,12 +92,17 @@ class _View:
 
     def __init__(self, run: Run, first_round: int, bar: Progress) -> None:
         self._rounds = run.training.rounds
-        self._bar, self._run, self._first = bar, run, first_round
+        self._bar, self._first = bar, first_round
         self._task = bar.add_task(f"{run.method} seed {run.seed}", total=None)
         self._sites: dict[str, dict[str, Any]] = {}
+        self._now = ""
+
+    def tell(self, text: str) -> None:
+        self._now = text
 
     def listen(self, event: dict[str, Any]) -> None:
         if event["event"] == "start":
+            self._now = ""
             n_sites = len(event["sites"])
             self._bar.update(self._task, total=self._rounds * n_sites, completed=self._first * n_sites)
         if event["event"] == "site":
@@ -60,18 +110,16 @@ class _View:
             self._bar.advance(self._task)
 
     def __rich__(self) -> Group:
-        return Group(_table(self._sites, self._rounds), self._bar)
+        parts = [_table(self._sites, self._rounds)] if self._sites else []
+        return Group(*parts, *([Text(self._now)] if self._now else []), self._bar)
 
 
 class _Lines:
     """One line a round, for logs."""
 
     def __init__(self, run: Run, console: Console) -> None:
-        self._console, self._rounds, self._name = (
-            console,
-            run.training.rounds,
-            f"{run.method} seed {run.seed}",
-        )
+        self._console, self._rounds = console, run.training.rounds
+        self._name = f"{run.method} seed {run.seed}"
         self._sites: dict[str, dict[str, Any]] = {}
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -86,6 +134,7 @@ class _Lines:
                 f"{self._name}: round {event['round'] + 1}/{self._rounds}, "
                 f"{event['seconds']:.1f} s: {', '.join(parts)}",
                 soft_wrap=True,
+                markup=False,
             )
 
 
@@ -104,8 +153,3 @@ def _table(sites: dict[str, dict[str, Any]], rounds: int) -> Table:
             f"{event['seconds']:.1f}",
         )
     return table
-
-
-def console() -> Console:
-    """The terminal for messages and progress: standard error, so that results can be piped."""
-    return Console(file=sys.stderr, highlight=False)

@@ -3,26 +3,26 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from polysite import config
-from polysite.cases import Progress, find_cases, prepare_cases, split_cases
+from polysite.cases import Progress, find_cases, prepare_cases, require_usable, split_cases
 from polysite.config import Run
 from polysite.data.cache import PreparedCase
-from polysite.data.split import load_splits, save_splits
-from polysite.errors import CheckpointError, ConfigError
+from polysite.data.split import save_splits
+from polysite.errors import CheckpointError, ConfigError, DataError
 from polysite.events import EventLog, Listener
 from polysite.federation.crew import assemble, make_algorithm, make_plans, make_task
 from polysite.federation.server import federate
 from polysite.federation.share import describe, explain
-from polysite.federation.store import Store, saving
+from polysite.federation.store import Store, file_digest, saving
 from polysite.lock import locked
 from polysite.registry import lookup
+from polysite.seal import require_same_plan, require_same_run, run_splits, seal_models
 
 Prepared = dict[str, dict[str, list[PreparedCase]]]
 
@@ -34,54 +34,95 @@ def plan(run: Run) -> dict[str, Any]:
 
 
 def create(run: Run, folder: Path, progress: Progress | None = None) -> None:
-    """Make a run folder: configuration, share plan, splits and environment."""
+    """Make a run folder: configuration, share plan, splits and environment. It appears whole or not at all."""
     if (folder / "config.yaml").exists():
         raise ConfigError(
             f"{folder}: holds a run already; continue it with --resume {folder} or choose another --out"
         )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is there already and is no run; choose another --out")
+    run = run.anchored()
+    require_device(run.device)
     description = plan(run)
     found = find_cases(run, progress)
+    require_usable(run, found)
     splits = split_cases(run, found)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_splits(folder / "splits.json", splits)
-    (folder / "share_plan.txt").write_text(explain(description), encoding="utf-8")
-    (folder / "share_plan.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-    (folder / "environment.json").write_text(json.dumps(environment(run), indent=1), encoding="utf-8")
-    temporary = folder / ".tmp-config.yaml"
-    temporary.write_text(config.dump(run), encoding="utf-8")
-    temporary.replace(folder / "config.yaml")  # last: its presence says that the folder is complete
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        save_splits(temporary / "splits.json", splits)
+        record = {**environment(run), "splits": file_digest(temporary / "splits.json")}
+        _write(temporary / "environment.json", json.dumps(record, indent=1))
+        _write(temporary / "share_plan.txt", explain(description))
+        _write(temporary / "share_plan.json", json.dumps(description, indent=1))
+        _write(temporary / "config.yaml", config.dump(run))
+        temporary.replace(folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be made: {error.strerror}; check the folder and its space"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that this machine does not have."""
+    import torch
+
+    kind, _, index = name.partition(":")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    missing = (kind == "cuda" and int(index or 0) >= n_devices) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ConfigError(
+            f"device: {name!r} is not on this machine (torch sees {n_devices} CUDA devices); use --device cpu"
+        )
 
 
 def open_run(folder: Path) -> Run:
-    """The configuration of a run folder."""
+    """The configuration of a run folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or what decides the models was edited after the run began.
+    """
     path = folder / "config.yaml"
     if not path.exists():
-        raise CheckpointError(f"{folder}: is no run folder (it has no config.yaml)")
-    return config.build(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        what = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
+        raise CheckpointError(f"{folder}: is no run folder: {what}; `polysite train --out` makes one")
+    raw, node = config.read_yaml(path)
+    run = config.build(raw, str(path), node)
+    require_same_run(folder, run)
+    return run
 
 
 def prepared_cases(run: Run, folder: Path, progress: Progress | None = None) -> Prepared:
     """The prepared cases of a run folder by its splits."""
-    return prepare_cases(run, find_cases(run, progress), load_splits(folder / "splits.json"), progress)
+    splits = run_splits(folder)
+    return prepare_cases(run, find_cases(run, progress), splits, progress)
 
 
 def train(folder: Path, listeners: Sequence[Listener] = (), progress: Progress | None = None) -> None:
     """Run all rounds that a run folder still lacks."""
+    open_run(folder)
     with locked(folder), saving() as saver:
         run = open_run(folder)
+        require_device(run.device)
         crew = assemble(run, prepared_cases(run, folder, progress), folder, saver)
+        require_same_plan(folder, describe(crew.plans))
         log = EventLog(folder / "events.jsonl", listeners)
         engine = lookup("engines", run.engine.name)(config.settings_of("engines", run.engine), crew)
         try:
-            log(
-                {
-                    "event": "start",
-                    "method": run.method,
-                    "sites": list(crew.sites),
-                    "rounds": run.training.rounds,
-                }
-            )
+            start = {"method": run.method, "sites": list(crew.sites), "rounds": run.training.rounds}
+            log({"event": "start", **start})
             federate(crew, engine, log)
+            seal_models(run, folder)
             log({"event": "end", "rounds": run.training.rounds})
         finally:
             engine.close()
@@ -94,13 +135,18 @@ def done_rounds(run: Run, folder: Path) -> int:
 
 
 def differences(old: Run, new: Run) -> list[str]:
-    """Where two configurations differ, as ``key: old -> new``."""
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
-    return [
+    """Where two configurations differ, as ``key: old -> new``; label and cache may."""
+    before, after = (
+        _flat(run.anchored().model_dump(mode="json", exclude={"label", "cache"})) for run in (old, new)
+    )
+    lines = [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in dict.fromkeys([*before, *after])
         if before.get(key, "absent") != after.get(key, "absent")
     ]
+    if not lines and list(old.sites) != list(new.sites):
+        lines = [f"order of the sites: {', '.join(old.sites)} -> {', '.join(new.sites)}"]
+    return lines
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

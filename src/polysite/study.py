@@ -1,18 +1,22 @@
 """A study: several methods over several seeds, each a run of its own, and one table."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from polysite import config
+from polysite.cases import Progress
 from polysite.config import Name, Run, Section
 from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
 from polysite.federation.crew import make_algorithm
 from polysite.predictions import evaluate
-from polysite.run import create, open_run
+from polysite.run import create, differences, open_run
+
+Telling = Callable[[], AbstractContextManager[Progress | None]]
 
 
 class Study(Section):
@@ -20,7 +24,7 @@ class Study(Section):
 
     name: Name
     run: Path = Field(description="the runs' YAML, relative to this file")
-    seeds: tuple[int, ...] = Field(default=(7,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(7,), min_length=1)
     methods: dict[Name, dict[str, Any]] = Field(
         min_length=1, description="label -> what differs from the runs' YAML"
     )
@@ -30,10 +34,12 @@ def load(path: Path) -> tuple[Study, dict[tuple[str, int], Run]]:
     """Read a study and build all its runs, so that a mistake in the last is found before the first begins."""
     raw, node = config.read_yaml(path)
     try:
-        study = Study(**raw)
+        study = Study.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(config.explain(error, str(path), node)) from error
     base, _ = config.read_yaml(path.parent / study.run)
+    if len(set(study.seeds)) < len(study.seeds):
+        raise ConfigError(f"{path}: seeds lists one twice: {', '.join(map(str, study.seeds))}")
     runs = {
         (label, seed): config.build(
             config.merge(config.merge(base, differs), {"label": label, "seed": seed}),
@@ -49,7 +55,7 @@ def compare(
     path: Path,
     out: Path,
     train: Callable[[Path], None],
-    progress: Callable[[str], None] | None = None,
+    telling: Telling = nullcontext,
 ) -> tuple[list[Path], list[Score], set[str]]:
     """Train and evaluate every run of a study that is not done yet.
 
@@ -57,6 +63,8 @@ def compare(
     ----------
     train : callable
         Trains a run folder to its end, from wherever it is.
+    telling : callable
+        Gives a context in which progress is told, for what is done before and after a training.
 
     Returns
     -------
@@ -68,15 +76,18 @@ def compare(
     for (label, seed), run in runs.items():
         folder = out / f"{label}-seed{seed}"
         folders.append(folder)
+        if not (folder / "config.yaml").exists():
+            with telling() as tell:
+                create(run, folder, tell)
+        elif different := differences(open_run(folder), run):
+            lines = "\n".join(f"  {line}" for line in different)
+            raise ConfigError(
+                f"{folder}: holds a run with other settings:\n{lines}\nchoose another --out, or remove the folder"
+            )
         if not (folder / "scores.csv").exists():
-            if not (folder / "config.yaml").exists():
-                create(run, folder, progress)
-            elif open_run(folder).digest() != run.digest():
-                raise ConfigError(
-                    f"{folder}: holds a run with other settings; choose another --out or remove it"
-                )
             train(folder)
-            evaluate(folder, progress)
+            with telling() as tell:
+                evaluate(folder, tell)
         scores += read_scores(folder / "scores.csv")
     references = {label for (label, _), run in runs.items() if make_algorithm(run).pools_data}
     return folders, scores, references

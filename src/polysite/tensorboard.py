@@ -1,5 +1,7 @@
 """Losses and validation for TensorBoard, where it is installed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -7,26 +9,34 @@ from typing import Any
 from polysite.events import Listener
 
 
-def listener(folder: Path, first_round: int) -> Listener | None:
-    """A listener that writes ``tb/``; None without the extra ``track``.
+@contextmanager
+def board(folder: Path, first_round: int) -> Iterator[list[Listener]]:
+    """A listener that writes ``tb/``; none without the extra ``track``.
 
     After a resume the rounds from ``first_round`` on replace what was written of them before.
     """
     if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(folder / "tb"), purge_step=first_round or None)
+        yield []
+        return
+    writers: list[Any] = []
 
     def listen(event: dict[str, Any]) -> None:
         if event["event"] == "site":
+            if not writers:  # a run that has nothing left to do leaves no file
+                from torch.utils.tensorboard import SummaryWriter
+
+                writers.append(SummaryWriter(str(folder / "tb"), purge_step=first_round or None))
             values = {
                 **event["losses"],
                 **{f"validation_{k}": v for k, v in (event["validation"] or {}).items()},
             }
             for name, value in values.items():
-                writer.add_scalar(f"{name}/{event['site']}", value, event["round"])
-        if event["event"] in ("round", "end"):
-            writer.flush()
+                writers[0].add_scalar(f"{name}/{event['site']}", value, event["round"])
+        if event["event"] == "round" and writers:
+            writers[0].flush()
 
-    return listen
+    try:
+        yield [listen]
+    finally:
+        for writer in writers:
+            writer.close()

@@ -72,14 +72,25 @@ def check_run(
         tasks = [parse_task(text) for text in run.sites[site].tasks]
         settings = run.sites[site].prepare or run.prepare
         findings += check_site(site, cases, tasks, settings, progress=progress, seen=seen)
-    findings += _across_sites(found, seen)
-    subjects = {site: sorted({case.subject for case in cases}) for site, cases in found.items()}
-    for site, people in subjects.items():
+    return [*findings, *_across_sites(found, seen), *_splits(run, found)]
+
+
+def check_found(run: Run, found: Mapping[str, Sequence[Case]]) -> list[Finding]:
+    """The findings that need no image: what would stop or spoil a training that is about to begin."""
+    findings: list[Finding] = []
+    for site, cases in found.items():
+        tasks = [parse_task(text) for text in run.sites[site].tasks]
+        findings += [*_twice(site, cases), *_tasks_without_pairs(site, cases, tasks)]
+    return [*findings, *_across_sites(found, ()), *_splits(run, found)]
+
+
+def _splits(run: Run, found: Mapping[str, Sequence[Case]]) -> Iterator[Finding]:
+    """What is wrong with the splits."""
+    for site, cases in found.items():
         try:
-            split_subjects({site: people}, run.split, run.seed)
+            split_subjects({site: sorted({case.subject for case in cases})}, run.split, run.seed)
         except DataError as error:
-            findings.append(Finding("error", site, "", "", str(error)))
-    return findings
+            yield Finding("error", site, "", "", str(error))
 
 
 def check_site(

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,9 @@ def _content_of(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def prepare_case(case: Case, settings: Prepare, folder: Path) -> PreparedCase:
+def prepare_case(
+    case: Case, settings: Prepare, folder: Path, progress: Progress | None = None
+) -> PreparedCase:
     """Prepare a case, or open it if that was done before.
 
     Parameters
@@ -89,6 +90,8 @@ def prepare_case(case: Case, settings: Prepare, folder: Path) -> PreparedCase:
         The run's or site's settings.
     folder : Path
         Holds prepared cases, each in a folder of its own, named after the case and what it depends on.
+    progress : callable, optional
+        Told with a line of text if the case is not prepared yet.
 
     Raises
     ------
@@ -101,6 +104,8 @@ def prepare_case(case: Case, settings: Prepare, folder: Path) -> PreparedCase:
             return open_case(target)
         except DataError:
             _discard(target)
+    if progress:
+        progress(f"{case.site}: preparing {case.key}")
     try:
         with _new_folder(target) as temporary:
             arrays, record = _steps(case, settings)
@@ -201,7 +206,7 @@ def prepare_site(
     Parameters
     ----------
     progress : callable, optional
-        Told of each case with a line of text before it is prepared or opened.
+        Told with a line of text of each case that is not prepared yet (with several workers: of each case).
     workers : int
         Processes that prepare cases side by side; 1: this one. The result does not depend on it.
 
@@ -218,7 +223,7 @@ def prepare_site(
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             done = [pool.submit(prepare_case, case, settings, folder) for case in cases]
             return [_told(progress, case, future.result) for case, future in zip(cases, done, strict=True)]
-    return [_told(progress, case, partial(prepare_case, case, settings, folder)) for case in cases]
+    return [prepare_case(case, settings, folder, progress) for case in cases]
 
 
 def _told(progress: Progress | None, case: Case, work: Callable[[], PreparedCase]) -> PreparedCase:
