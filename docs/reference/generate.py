@@ -269,6 +269,7 @@ COMMANDS_INTRO = """\
 | 0 | done |
 | 1 | trouble with data, files or a stored state; `check` found an error |
 | 2 | the YAML or the command line is wrong |
+| 130 | stopped by Ctrl-C |
 
 Messages and progress go to standard error. What a script may want to read goes to standard output: paths written,
 tables, the plan, the schema.
