@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from contracts import checks
 from polysite.engines.here import Here
 from polysite.federation.server import federate
 from polysite.registry import TABLES
@@ -21,19 +22,6 @@ def settings(name: str) -> dict[str, Any]:
     return {"name": name, **SETTINGS.get(name, {})}
 
 
-def run(crew: Any, stop_after: int | None = None) -> None:
-    """Run to the end, or raise KeyboardInterrupt once so many sites have worked."""
-    done = 0
-
-    def emit(event: dict[str, Any]) -> None:
-        nonlocal done
-        done += event["event"] == "site"
-        if done == stop_after:
-            raise KeyboardInterrupt
-
-    federate(crew, Here(Here.Settings(threads=1), crew), emit)
-
-
 def digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -42,12 +30,22 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shared_and_private_partition_the_state(toy_crew: CrewMaker, name: str) -> None:
-    crew = toy_crew(2, algorithm=settings(name))
-    for site in crew.sites.values():
-        names = set(site.slot().model.state_dict())
-        assert set(site.plan.shared) | set(site.plan.private) == names
-        assert not set(site.plan.shared) & set(site.plan.private)
+@pytest.mark.parametrize(
+    "check", [checks.partition, checks.dtypes, checks.own_parts, checks.by_name, checks.resume]
+)
+def test_keeps_the_contract(toy_crew: CrewMaker, check: checks.Check, name: str) -> None:
+    check(toy_crew, settings(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"local", "central"}))
+@pytest.mark.parametrize("check", [checks.arrives, checks.validated_is_evaluated])
+def test_keeps_the_contract_of_those_that_share(toy_crew: CrewMaker, check: checks.Check, name: str) -> None:
+    check(toy_crew, settings(name))
+
+
+def test_federated_averaging_moves_everything_and_equals_numpy(toy_crew: CrewMaker) -> None:
+    checks.everything(toy_crew)
+    checks.equals_numpy(toy_crew)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,27 +53,12 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(toy_crew: Cr
     folders = []
     for folder, seed in (("a", 7), ("b", 7), ("c", 8)):
         crew = toy_crew(2, folder=folder, seed=seed, task={"noisy": True}, algorithm=settings(name))
-        run(crew)
+        checks.run(crew)
         folders.append(crew.folder)
     one, same, other = map(digests, folders)
     assert len(one) == 3
     assert one == same
     assert one != other
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
-def test_stopped_and_resumed_equals_never_stopped(toy_crew: CrewMaker, name: str, stop: int) -> None:
-    over: dict[str, Any] = {"task": {"noisy": True}, "algorithm": settings(name)}
-    whole = toy_crew(2, folder="whole", **over)
-    run(whole)
-    broken = toy_crew(2, folder="broken", **over)
-    if stop <= len(broken.sites) * broken.run.training.rounds:
-        with pytest.raises(KeyboardInterrupt):
-            run(broken, stop_after=stop)
-        broken.saver.wait()
-        run(toy_crew(2, folder="broken", **over))
-        assert digests(broken.folder) == digests(whole.folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,8 +68,8 @@ def test_one_site_is_plain_training(toy_crew: CrewMaker, name: str) -> None:
         toy_crew(1, folder=folder, algorithm=chosen)
         for folder, chosen in (("a", settings(name)), ("b", {"name": "local"}))
     )
-    run(crew)
-    run(alone)
+    checks.run(crew)
+    checks.run(alone)
     for site in crew.run.sites:
         path = Path("sites", site, "model.safetensors")
         assert (crew.folder / path).read_bytes() == (alone.folder / path).read_bytes()

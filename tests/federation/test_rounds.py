@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from contracts.checks import worked_out
 from polysite.algorithms.algorithm import Algorithm, Message
 from polysite.engines.here import Here
 from polysite.errors import DataError, PolysiteError
@@ -26,31 +27,11 @@ def final(crew: Any, site: str) -> dict[str, torch.Tensor]:
     return read_tensors(crew.folder / "sites" / site / "model.safetensors")
 
 
-def expected(crew: Any, n_sites: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Federated averaging of ``body`` with weights k+1, momentum SGD kept at the site, in float64."""
-    training = crew.run.training
-    initial = {name: tensor.double().numpy() for name, tensor in crew.sites["site0"].slot().initial.items()}
-    centres = [float((-2) ** k) for k in range(n_sites)]
-    body, heads = initial["body.w"], [initial["head.w"]] * n_sites
-    speed = [(np.zeros(3), np.zeros(2))] * n_sites
-    for _ in range(training.rounds):
-        sent = []
-        for k, centre in enumerate(centres):
-            w, h, (v_body, v_head) = body, heads[k], speed[k]
-            for _ in range(training.steps_per_round):
-                v_body, v_head = 0.5 * v_body + (w - centre), 0.5 * v_head + (h - centre)
-                w, h = w - training.learning_rate * v_body, h - training.learning_rate * v_head
-            heads[k], speed[k] = h, (v_body, v_head)
-            sent.append(w)
-        body = np.average(sent, axis=0, weights=np.arange(1, n_sites + 1))
-    return body, heads
-
-
 @pytest.mark.parametrize("n_sites", [1, 2, 3])
 def test_equals_the_rounds_worked_out_in_numpy(toy_crew: CrewMaker, n_sites: int) -> None:
     crew = toy_crew(n_sites)
     run(crew)
-    body, heads = expected(crew, n_sites)
+    body, heads = worked_out(crew, n_sites)
     for k in range(n_sites):
         model = final(crew, f"site{k}")
         np.testing.assert_allclose(model["body.w"].numpy(), body, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,236 @@
+"""What any federation owes, as plain functions that raise AssertionError: for tests, and for the mutants' test.
+
+Each takes a maker of toy crews (the fixture ``toy_crew``) and the settings of an algorithm.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polysite.engines.here import Here
+from polysite.federation import server
+from polysite.federation.store import read_tensors
+from toy import CrewMaker
+
+Settings = Mapping[str, Any]
+Check = Callable[[CrewMaker, Settings], None]
+
+FEDAVG: Settings = {"name": "fedavg", "private": ["head.*"]}
+_folders = count()
+
+
+def run(crew: Any, emit: Callable[[dict[str, Any]], None] = lambda event: None) -> None:
+    """All rounds, in this process."""
+    server.federate(crew, Here(Here.Settings(threads=1), crew), emit)
+
+
+def fresh(toy_crew: CrewMaker, n_sites: int, algorithm: Settings, **over: Any) -> Any:
+    """A crew in a folder of its own."""
+    return toy_crew(n_sites, folder=f"check{next(_folders)}", algorithm=dict(algorithm), **over)
+
+
+def final(crew: Any, site: str) -> dict[str, Tensor]:
+    return read_tensors(crew.folder / "sites" / site / "model.safetensors")
+
+
+def server_state(crew: Any) -> dict[str, Tensor]:
+    return read_tensors(crew.folder / "server" / "model.safetensors")
+
+
+def worked_out(crew: Any, n_sites: int) -> tuple[Any, list[Any]]:
+    """Federated averaging of ``body`` with weights k+1, momentum SGD kept at the site, in float64 NumPy."""
+    training = crew.run.training
+    initial = {name: tensor.double().numpy() for name, tensor in crew.sites["site0"].slot().initial.items()}
+    centres = [float((-2) ** k) for k in range(n_sites)]
+    body, heads = initial["body.w"], [initial["head.w"]] * n_sites
+    speed = [(np.zeros(3), np.zeros(2))] * n_sites
+    for _ in range(training.rounds):
+        sent = []
+        for k, centre in enumerate(centres):
+            w, h, (v_body, v_head) = body, heads[k], speed[k]
+            for _ in range(training.steps_per_round):
+                v_body, v_head = 0.5 * v_body + (w - centre), 0.5 * v_head + (h - centre)
+                w, h = w - training.learning_rate * v_body, h - training.learning_rate * v_head
+            heads[k], speed[k] = h, (v_body, v_head)
+            sent.append(w)
+        body = np.average(sent, axis=0, weights=np.arange(1, n_sites + 1))
+    return body, heads
+
+
+def equals_numpy(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """Three rounds of federated averaging at three unequal sites, worked out independently."""
+    crew = fresh(toy_crew, 3, algorithm)
+    run(crew)
+    body, heads = worked_out(crew, 3)
+    for k in range(3):
+        model = final(crew, f"site{k}")
+        np.testing.assert_allclose(model["body.w"].numpy(), body, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model["head.w"].numpy(), heads[k], rtol=1e-5, atol=1e-6)
+
+
+def arrives(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """In every round every site starts from exactly what the server holds, in the first round too."""
+    crew = fresh(toy_crew, 3, algorithm, training={"common_start": True})
+    news: list[Mapping[str, Tensor]] = []
+    engine = Here(Here.Settings(threads=1), crew)
+    visit = engine.visit
+
+    def noted(round_: int, state: Mapping[str, Tensor], sites: Any) -> Any:
+        news.append({name: tensor.clone() for name, tensor in state.items()})
+        return visit(round_, state, sites)
+
+    engine.visit = noted  # type: ignore[method-assign]
+    task = crew.task
+    fit = task.fit
+    starts: list[dict[str, Tensor]] = []
+
+    def watched(model: Any, *rest: Any, **how: Any) -> Any:
+        starts.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return fit(model, *rest, **how)
+
+    task.fit = watched
+    # the sites have a state of their own before anything arrives
+    for index, site in enumerate(crew.sites.values()):
+        own = {name: tensor + index + 1 for name, tensor in site.slot().initial.items()}
+        site.own_start = None
+        site.slot().initial = own
+    crew.initial = lambda: {
+        name: torch.zeros_like(tensor)
+        for name, tensor in crew.sites["site0"].slot().initial.items()
+        if name in crew.sites["site0"].plan.shared
+    }
+    server.federate(crew, engine, lambda event: None)
+    assert len(starts) == 3 * len(news)
+    for number, start in enumerate(starts):
+        for name in crew.sites["site0"].plan.shared:
+            assert torch.equal(start[name], news[number // 3][name]), f"{name} at visit {number}"
+
+
+def everything(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """All that is not declared private travels and comes back to every site, buffers included."""
+    crew = fresh(toy_crew, 2, algorithm)
+    assert set(crew.sites["site0"].plan.private) == {"head.w", "head.steps"}
+    run(crew)
+    plan = crew.sites["site0"].plan
+    held = server_state(crew)
+    assert set(held) == set(plan.shared)
+    for site in crew.run.sites:
+        model = final(crew, site)
+        assert set(model) == set(plan.shared) | set(plan.private)
+        assert all(torch.equal(model[name], held[name]) for name in plan.shared)
+    steps = crew.run.training.rounds * crew.run.training.steps_per_round
+    for name in plan.shared:
+        if name.endswith(".steps"):
+            assert held[name].item() == steps, f"{name} is {held[name].item()} after {steps} steps everywhere"
+
+
+def dtypes(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """What the server holds has the types of the model, in every round."""
+    crew = fresh(toy_crew, 2, algorithm)
+    news = crew.initial()
+    messages = Here(Here.Settings(threads=1), crew).visit(0, news, crew.sites)
+    state = crew.algorithm.aggregate(news, messages)
+    for name, tensor in state.items():
+        assert tensor.dtype == crew.sites["site0"].plan.shared[name].dtype, f"{name} is {tensor.dtype}"
+
+
+def own_parts(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """A site's final model has the private values of that site's last version."""
+    crew = fresh(toy_crew, 3, algorithm)
+    run(crew)
+    for name in crew.run.sites:
+        site = crew.sites.get(name) or crew.sites["pooled"]
+        kept, _ = site.store.load(crew.run.training.rounds, prefix="private/")
+        model = final(crew, name)
+        assert set(kept) == set(site.plan.private)
+        assert all(torch.equal(model[key], tensor) for key, tensor in kept.items()), name
+
+
+def validated_is_evaluated(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """What a site validates in a round is what the server holds on top of its own part."""
+    crew = fresh(toy_crew, 2, algorithm)
+    events: list[dict[str, Any]] = []
+    states: list[Mapping[str, Tensor]] = []
+    aggregate = crew.algorithm.aggregate
+
+    def noted(state: Mapping[str, Tensor], messages: Any) -> Any:
+        states.append(state)
+        return aggregate(state, messages)
+
+    crew.algorithm.aggregate = noted
+    run(crew, events.append)
+    for event in events:
+        if event["event"] == "site":
+            centre = float((-2) ** int(event["site"][-1]))
+            loss = 0.5 * float((states[event["round"]]["body.w"] - centre).square().sum())
+            np.testing.assert_allclose(event["validation"]["loss"], loss, rtol=1e-5)
+
+
+def models_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("model.safetensors"))}
+
+
+def resume(
+    toy_crew: CrewMaker, algorithm: Settings = FEDAVG, stops: tuple[int, ...] = (1, 2, 3, 4, 5)
+) -> None:
+    """Stopped after any site's work and resumed equals never stopped."""
+    over = {"task": {"noisy": True}}
+    whole = fresh(toy_crew, 2, algorithm, **over)
+    run(whole)
+    n_visits = len(whole.sites) * whole.run.training.rounds
+    for stop in stops:
+        if stop > n_visits:
+            continue
+        done = 0
+        name = f"stopped{next(_folders)}"
+
+        def emit(event: dict[str, Any], stop: int = stop) -> None:
+            nonlocal done
+            done += event["event"] == "site"
+            if done == stop:
+                raise KeyboardInterrupt
+
+        broken = toy_crew(2, folder=name, algorithm=dict(algorithm), **over)
+        try:
+            run(broken, emit)
+        except KeyboardInterrupt:
+            broken.saver.wait()
+        else:
+            raise AssertionError(f"was not stopped after {stop} visits")
+        run(toy_crew(2, folder=name, algorithm=dict(algorithm), **over))
+        assert models_of(broken.folder) == models_of(whole.folder), f"stopped after {stop} visits"
+
+
+def by_name(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """The order of tensors in a message and in the server's state does not matter."""
+    made = []
+    for turned in (False, True):
+        # both vectors are of one shape and travel
+        crew = fresh(toy_crew, 2, {**algorithm, "private": []}, task={"size": 2})
+        engine = Here(Here.Settings(threads=1), crew)
+        if turned:
+            engine.visit = _turned(engine.visit)  # type: ignore[method-assign]
+        server.federate(crew, engine, lambda event: None)
+        made.append(models_of(crew.folder))
+    assert made[0] == made[1]
+
+
+def _turned(visit: Any) -> Any:
+    def backwards(round_: int, news: Mapping[str, Tensor], sites: Any) -> Any:
+        for message in visit(round_, dict(reversed(news.items())), sites):
+            yield replace(message, tensors=dict(reversed(message.tensors.items())))
+
+    return backwards
+
+
+def partition(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """Shared and private names are the state's, and no name is both."""
+    for site in fresh(toy_crew, 2, algorithm).sites.values():
+        assert set(site.plan.shared) | set(site.plan.private) == set(site.slot().model.state_dict())
+        assert not set(site.plan.shared) & set(site.plan.private)

@@ -1,0 +1,209 @@
+"""Silent bugs that federated code is known for, put in on purpose: each must turn a named check red."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts import checks
+from polysite.algorithms import mean as mean_module
+from polysite.algorithms.algorithm import Algorithm, Message
+from polysite.algorithms.mean import WeightedMean
+from polysite.federation import server as server_module
+from polysite.federation import site as site_module
+from polysite.federation.site import Site
+from toy import CrewMaker
+
+Patch = pytest.MonkeyPatch
+MUTANTS: dict[str, tuple[Callable[[Patch], None], tuple[checks.Check, ...]]] = {}
+
+
+def mutant(*red: checks.Check) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """Registers a mutation and the checks that must notice it."""
+
+    def register(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        MUTANTS[apply.__name__] = (apply, red)
+        return apply
+
+    return register
+
+
+@mutant(checks.everything)
+def averages_parameters_and_forgets_buffers(patch: Patch) -> None:
+    def shared(self: Algorithm, model: nn.Module) -> set[str]:
+        return {name for name, _ in model.named_parameters() if not name.startswith("head.")}
+
+    patch.setattr(Algorithm, "shared", shared)
+
+
+@mutant(checks.everything)
+def sends_buffers_but_never_averages_them(patch: Patch) -> None:
+    add = WeightedMean.add
+
+    def floats_only(self: WeightedMean, tensors: Mapping[str, Tensor], weight: float) -> None:
+        add(self, {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}, weight)
+
+    patch.setattr(WeightedMean, "add", floats_only)
+
+
+@mutant(checks.dtypes)
+def turns_integer_counters_into_floats(patch: Patch) -> None:
+    patch.setattr(mean_module, "_narrow", lambda value, dtype: value)
+
+
+@mutant(checks.by_name)
+def exchanges_by_position(patch: Patch) -> None:
+    """Tensors of one shape are taken in the order in which they come."""
+
+    def by_position(model: nn.Module, values: Mapping[str, Tensor], site: str) -> None:
+        state = model.state_dict()
+        for shape in {value.shape for value in values.values()}:
+            names = [name for name in state if name in values and state[name].shape == shape]
+            coming = [value for value in values.values() if value.shape == shape]
+            for name, value in zip(names, coming, strict=True):
+                state[name].copy_(value)
+
+    patch.setattr(site_module, "_fill", by_position)
+    patch.setattr(
+        Site, "_arriving", lambda self, news: {n: t for n, t in news.items() if n in self.plan.shared}
+    )
+
+
+@mutant(checks.equals_numpy)
+def makes_optimisers_anew_every_round(patch: Patch) -> None:
+    enter = Site._enter
+
+    def forgetful(self: Site, version: int) -> Any:
+        slot = enter(self, version)
+        site_module.restore(slot.networks, slot.optimisers, {})
+        return slot
+
+    patch.setattr(Site, "_enter", forgetful)
+
+
+@mutant(checks.resume)
+def draws_samples_by_what_ran_before(patch: Patch) -> None:
+    """The seed of a round is the number of rounds that this process has seen."""
+    work, derive = Site.work, site_module.derive
+    visits: Counter[int] = Counter()
+    now = [0]
+
+    def counted(self: Site, round_: int, news: Mapping[str, Tensor]) -> Message:
+        visits[id(self)] += 1
+        now[0] = visits[id(self)]
+        return work(self, round_, news)
+
+    def seed(base: int, *names: str | int) -> int:
+        return derive(base, *(now[0] if isinstance(name, int) else name for name in names))
+
+    patch.setattr(Site, "work", counted)
+    patch.setattr(site_module, "derive", seed)
+
+
+@mutant(checks.resume)
+def keeps_no_private_parameters(patch: Patch) -> None:
+    """They live on in this process's model only."""
+    load = Site._load
+
+    def without(self: Site, version: int, prefix: str = "") -> Any:
+        tensors, facts = load(self, version, prefix)
+        if prefix:
+            return tensors, facts
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("private/")}, facts
+
+    patch.setattr(Site, "_load", without)
+
+
+@mutant(checks.arrives)
+def does_not_broadcast_before_the_first_round(patch: Patch) -> None:
+    work, fill = Site.work, site_module._fill
+    first = {"round": True}
+
+    def noted(self: Site, round_: int, news: Mapping[str, Tensor]) -> Message:
+        first["round"] = round_ == 0
+        return work(self, round_, news)
+
+    def only_whole_states(model: nn.Module, values: Mapping[str, Tensor], site: str) -> None:
+        if not first["round"] or len(values) == len(model.state_dict()):
+            fill(model, values, site)
+
+    patch.setattr(Site, "work", noted)
+    patch.setattr(site_module, "_fill", only_whole_states)
+
+
+@mutant(checks.equals_numpy)
+def ignores_the_weights(patch: Patch) -> None:
+    add = WeightedMean.add
+    patch.setattr(WeightedMean, "add", lambda self, tensors, weight: add(self, tensors, 1.0))
+
+
+@mutant(checks.equals_numpy)
+def averages_what_the_last_site_sent(patch: Patch) -> None:
+    """The message is the model itself, which the next site overwrites."""
+
+    def late(self: Algorithm, server: Mapping[str, Tensor], messages: Iterable[Message]) -> dict[str, Tensor]:
+        received = list(messages)
+        mean = WeightedMean()
+        for message in received:
+            mean.add(received[-1].tensors, message.weight)
+        return {**server, **mean.result()}
+
+    patch.setattr(Algorithm, "aggregate", late)
+
+
+@mutant(checks.equals_numpy, checks.everything)
+def evaluates_before_aggregation(patch: Patch) -> None:
+    """The final model is what the site trained, not what the server made of it."""
+
+    def trained(self: Site, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        private, _ = self.store.load(version, prefix="private/")
+        sent, _ = self.store.load(version, prefix="outbox/")
+        return {**private, **sent}
+
+    patch.setattr(Site, "final", trained)
+
+
+@mutant(checks.validated_is_evaluated)
+def validates_what_it_has_just_trained(patch: Patch) -> None:
+    validate = Site._validate
+
+    def fit_first(self: Site, model: nn.Module, round_: int) -> dict[str, Any]:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.9)
+        facts = validate(self, model, round_)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.div_(0.9)
+        return facts
+
+    patch.setattr(Site, "_validate", fit_first)
+
+
+@mutant(checks.own_parts, checks.equals_numpy)
+def saves_one_sites_model_as_anothers(patch: Patch) -> None:
+    write = server_module.write_tensors
+
+    def swapped(file: Any, tensors: Mapping[str, Tensor]) -> None:
+        parts = [{"site0": "site1", "site1": "site0"}.get(part, part) for part in file.parts]
+        write(type(file)(*parts), tensors)
+
+    patch.setattr(server_module, "write_tensors", swapped)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_known_silent_bug_turns_its_checks_red(toy_crew: CrewMaker, name: str, monkeypatch: Patch) -> None:
+    apply, red = MUTANTS[name]
+    for check in red:
+        with monkeypatch.context() as patch:
+            apply(patch)
+            with pytest.raises(AssertionError):
+                check(toy_crew, checks.FEDAVG)
+
+
+@pytest.mark.parametrize("check", sorted({check for _, red in MUTANTS.values() for check in red}, key=str))
+def test_the_checks_are_green_without_a_mutant(toy_crew: CrewMaker, check: checks.Check) -> None:
+    check(toy_crew, checks.FEDAVG)
