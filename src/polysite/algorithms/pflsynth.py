@@ -42,7 +42,6 @@ class PFLSynth(Algorithm):
             "algorithm": {"share_statistics": True},
             "training": {
                 "rounds": 150,
-                "flat_rounds": 75,
                 "batch_size": 1,
                 "learning_rate": 2e-4,
                 "betas": [0.5, 0.999],
