@@ -123,6 +123,13 @@ class FilesData(_Folder):
         "for example 'IXI-{contrast}/{subject}-Guys-{n}-{contrast}.nii.gz'"
     )
 
+    @field_validator("pattern")
+    @classmethod
+    def _below(cls, pattern: str) -> str:
+        if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+            raise ValueError(f"{pattern!r} must lie below `path`: no / at its beginning and no ..")
+        return pattern
+
 
 class PhantomData(Section):
     """A procedural hospital: generated once into the cache, then read as BIDS."""
@@ -135,7 +142,7 @@ class PhantomData(Section):
         default=None, description="default: what the hospital acquires"
     )
     voxel_mm: float | None = Field(
-        default=None, gt=0, le=20, description="in-plane voxel size; default: the hospital's own"
+        default=None, ge=0.5, le=20, description="in-plane voxel size; default: the hospital's own"
     )
     seed: int = Field(default=7, ge=0)
 
@@ -392,7 +399,9 @@ def _line(node: yaml.Node | None, location: Sequence[int | str]) -> int | None:
 def _place(location: Sequence[int | str], where: str, root: yaml.Node | None, given: Given) -> str:
     """``--set …`` if a value came from there, else ``file:line``."""
     for path, text in given.items():
-        if tuple(map(str, location[: len(path)])) == path:
+        told = tuple(map(str, location))
+        own = _line(root, location) is None or _line(root, location) == _line(root, location[:-1])
+        if told[: len(path)] == path or (own and path[: len(told)] == told):
             return f"--set {text}"
     line = _line(root, location)
     return f"{where}:{line}" if line else where
@@ -425,6 +434,16 @@ def _what(item: Mapping[str, Any], key: str) -> str:
         return f"must be a mapping of keys to values, not {value!r}"
     if kind == "invalid_key":
         return f"a key must be text, not {value!r}; put it in quotes"
+    if kind in ("tuple_type", "int_type") and "image_size" not in key:
+        return f"must be a {'list, as [a, b]' if kind == 'tuple_type' else 'whole number'}, not {value!r}"
+    if kind in ("too_short", "too_long"):
+        few = kind == "too_short"
+        count = item["ctx"]["min_length" if few else "max_length"]
+        return f"needs at {'least' if few else 'most'} {count} entries, not {value!r}"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"must be text, not {value!r}; put it in quotes"
+    if kind == "string_pattern_mismatch":
+        return f"choose cpu, cuda, cuda:1 … or mps, not {value!r}"
     return f"{message}, not {value!r}"
 
 
@@ -444,6 +463,8 @@ def explain(
     """
     lines = []
     for item in error.errors():
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # its entries are wrong, and told of by themselves
         location = _without_tag([*prefix, *item["loc"], *item.get("ctx", {}).get("location", ())])
         if location and location[-1] == "[key]":
             location.pop()

@@ -44,6 +44,7 @@ def create(run: Run, folder: Path, progress: Progress | None = None) -> None:
     run = run.anchored()
     require_device(run.device)
     description = plan(run)
+    _require_cache(run.cache_folder())
     found = find_cases(run, progress)
     require_usable(run, found)
     splits = split_cases(run, found)
@@ -63,6 +64,15 @@ def create(run: Run, folder: Path, progress: Progress | None = None) -> None:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_cache(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cache: {folder} cannot be made: {error.strerror}; choose another folder"
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -96,8 +106,11 @@ def open_run(folder: Path) -> Run:
     if not path.exists():
         what = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
         raise CheckpointError(f"{folder}: is no run folder: {what}; `polysite train --out` makes one")
-    raw, node = config.read_yaml(path)
-    run = config.build(raw, str(path), node)
+    try:
+        raw, node = config.read_yaml(path)
+        run = config.build(raw, str(path), node)
+    except ConfigError as error:
+        raise CheckpointError(f"{error}\nrestore {path} from a backup") from error
     require_same_run(folder, run)
     return run
 

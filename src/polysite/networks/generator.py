@@ -41,9 +41,9 @@ class Generator(nn.Module):
     class Settings(Section):
         """The keys of ``network`` in a run's YAML."""
 
-        width: int = Field(default=64, ge=1, description="channels of the first stage; doubled twice")
-        n_blocks: int = Field(default=9, ge=0, description="residual blocks")
-        latent: int = Field(default=512, ge=1, description="length of the mapper's output")
+        width: int = Field(default=64, ge=1, le=1024, description="channels of the first stage; doubled twice")
+        n_blocks: int = Field(default=9, ge=0, le=128, description="residual blocks")
+        latent: int = Field(default=512, ge=1, le=8192, description="length of the mapper's output")
         mapper: Literal["equalised", "plain"] = Field(
             default="equalised", description="StyleGAN's scaled layers, or ordinary linear ones"
         )

@@ -7,12 +7,12 @@ Losses and steps as in Dalmaz et al. (Medical Image Analysis 2024), section 3: l
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -54,6 +54,13 @@ def task_key(text: str) -> str:
     return "-".join(parse_task(text))
 
 
+def _window(size: int | tuple[int, int]) -> int | tuple[int, int]:
+    for n in (size,) if isinstance(size, int) else size:
+        if n % 4 or not 16 <= n <= 2048:
+            raise ValueError(f"use multiples of 4 from 16 to 2048, not {n}")
+    return size
+
+
 class Synthesis:
     """The synthesis task of a run.
 
@@ -71,12 +78,12 @@ class Synthesis:
     class Settings(Section):
         """Settings of the task."""
 
-        image_size: int | tuple[int, int] = Field(
-            default=256, description="training window (x, y), multiples of 4"
+        image_size: Annotated[int | tuple[int, int], AfterValidator(_window)] = Field(
+            default=256, description="training window (x, y), multiples of 4 from 16 to 2048"
         )
         l1_weight: float = Field(default=100.0, ge=0)
         adversarial_weight: float = Field(default=1.0, ge=0)
-        discriminator_width: int = Field(default=64, ge=4)
+        discriminator_width: int = Field(default=64, ge=4, le=1024)
 
     def __init__(
         self,
