@@ -156,9 +156,9 @@ class Site:
                 for name, tensor in moments(slot.networks, slot.optimisers).items()
             },
             **{f"memory/{name}": tensor for name, tensor in slot.memory.items()},
-            **{f"outbox/{name}": tensor for name, tensor in outbox.items()},
         }
-        self.saver.save(self.store, version, tensors, facts)
+        sent = {f"outbox/{name}": tensor for name, tensor in outbox.items()}
+        self.saver.save(self.store, version, tensors, facts, sent)
         self.trusted.add(version)
         slot.holder = (self.name, version)
 

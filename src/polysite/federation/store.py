@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -213,13 +214,18 @@ class Saver:
         self._failure: BaseException | None = None
 
     def save(
-        self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+        self,
+        store: Store,
+        version: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        fixed: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
-        """Save a snapshot of tensors that may change as soon as this returns."""
+        """Save a snapshot of tensors that may change as soon as this returns, and ``fixed`` ones that never do."""
         self.wait(leave=1)
         self._buffers.reverse()
-        self._buffers[0] = snapshot = _copied(tensors, self._buffers[0])
-        self.submit(store, version, snapshot, facts)
+        snapshot = _copied(tensors, self._buffers[0])
+        self.submit(store, version, {**snapshot, **fixed}, facts)
 
     def submit(
         self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
@@ -260,12 +266,15 @@ class Saver:
 
 
 def _copied(tensors: Mapping[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of tensors on the CPU, in the given buffers where shape and type fit."""
+    """Copies of tensors on the CPU, in the given buffers where shape and type fit; else in new ones, added to them.
+
+    New memory costs seven times a copy, because the system hands it out page by page.
+    """
     copies = {}
     for name, tensor in tensors.items():
         buffer = buffers.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-            buffer = torch.empty(tensor.shape, dtype=tensor.dtype)
+            buffer = buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
         copies[name] = buffer.copy_(tensor.detach())
     return copies
 
