@@ -112,7 +112,7 @@ def prepare_case(
             write_arrays(temporary, arrays, record)
     except OSError as error:
         raise DataError(
-            f"{target}: cannot be written: {error.strerror}; check the folder and its space"
+            f"{target}: cannot be written: {error.strerror or error}; check the folder and its space"
         ) from error
     return open_case(target)
 
