@@ -25,7 +25,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Message:
-    """What one site sends in one round."""
+    """What one site sends in one round. Its tensors are its own, never the model's, and nobody changes them."""
 
     site: str
     tensors: Mapping[str, Tensor]
