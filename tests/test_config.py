@@ -119,6 +119,12 @@ def test_set_replaces_one_value(tmp_path: Path) -> None:
         config.load(path, ["training.round=9"])
 
 
+def test_settings_without_a_name_belong_to_the_usual_class(tmp_path: Path) -> None:
+    run = config.load(written(tmp_path, RUN), ["network.width=8", "algorithm={weights: equal}"])
+    assert (run.network.name, run.network.settings["width"]) == ("pflsynth", 8)
+    assert (run.algorithm.name, run.algorithm.settings["weights"]) == ("pflsynth", "equal")
+
+
 def test_another_class_does_not_inherit_settings() -> None:
     merged = config.merge(
         {"algorithm": {"name": "pflsynth", "shared": ["a"]}}, {"algorithm": {"name": "local"}}

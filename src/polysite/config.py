@@ -370,6 +370,8 @@ class Run(Section):
 
 
 FORMATS = ("bids", "table", "files", "phantom")
+COMPONENTS = {"task": "tasks", "network": "networks", "algorithm": "algorithms", "engine": "engines"}
+"""Key of the YAML -> table of the registry."""
 Given = Mapping[tuple[str, ...], str]
 
 # --- reading ------------------------------------------------------------------------------------------
@@ -582,16 +584,11 @@ def build(
         return ConfigError(f"{_place(location, where, root, given)}: {'.'.join(location)}: {what}")
 
     try:
-        run = Run.model_validate(_with_preset(raw, wrong))
+        run = Run.model_validate(_with_preset(_named(raw), wrong))
     except ValidationError as error:
         raise ConfigError(explain(error, where, root, (), given)) from error
     updates = {}
-    for kind, key in (
-        ("tasks", "task"),
-        ("networks", "network"),
-        ("algorithms", "algorithm"),
-        ("engines", "engine"),
-    ):
+    for key, kind in COMPONENTS.items():
         component: Component = getattr(run, key)
         try:
             settings = settings_of(kind, component)
@@ -603,14 +600,25 @@ def build(
     return run.model_copy(update=updates)
 
 
+def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with the default class named where a component has settings only: ``network: {width: 16}``."""
+    full = dict(raw)
+    for key in COMPONENTS:
+        given, usual = full.get(key), Run.model_fields[key].default.name
+        if key not in full:
+            full[key] = {"name": usual}
+        elif isinstance(given, Mapping) and "name" not in given:
+            full[key] = {"name": usual, **given}
+    return full
+
+
 def _with_preset(
     raw: Mapping[str, Any], wrong: Callable[[tuple[str, ...], object], ConfigError]
 ) -> Mapping[str, Any]:
     """The mapping above the values of its algorithm's preset."""
-    algorithm = raw.get("algorithm", {"name": Run.model_fields["algorithm"].default.name})
-    full = {**raw, "algorithm": algorithm}
+    algorithm = raw["algorithm"]
     if not isinstance(algorithm, Mapping) or not isinstance(algorithm.get("name"), str):
-        return full
+        return raw
     try:
         presets = lookup("algorithms", algorithm["name"]).PRESETS
     except ConfigError as error:
@@ -623,9 +631,9 @@ def _with_preset(
             f"{preset!r} is not a preset of {algorithm['name']!r}; choose one of: {known}",
         )
     if not presets:
-        return full
+        return raw
     preset = preset or next(iter(presets))
-    return merge(merge(presets[preset], full), {"algorithm": {"preset": preset}})
+    return merge(merge(presets[preset], raw), {"algorithm": {"preset": preset}})
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Run:

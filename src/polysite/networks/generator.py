@@ -41,14 +41,18 @@ class Generator(nn.Module):
     class Settings(Section):
         """The keys of ``network`` in a run's YAML."""
 
-        width: int = Field(default=64, ge=1, le=1024, description="channels of the first stage; doubled twice")
+        width: int = Field(
+            default=64, ge=1, le=1024, description="channels of the first stage; doubled twice"
+        )
         n_blocks: int = Field(default=9, ge=0, le=128, description="residual blocks")
         latent: int = Field(default=512, ge=1, le=8192, description="length of the mapper's output")
         mapper: Literal["equalised", "plain"] = Field(
             default="equalised", description="StyleGAN's scaled layers, or ordinary linear ones"
         )
         mapper_depth: int = Field(default=6, ge=1, le=16)
-        dropout: float = Field(default=0.0, ge=0, lt=1, description="in the residual blocks; 0.5 in the paper")
+        dropout: float = Field(
+            default=0.0, ge=0, lt=1, description="in the residual blocks; 0.5 in the paper"
+        )
         norm: NormKind = "batch"
         conditioning: Literal["latent", "none"] = Field(
             default="latent", description="none: no mapper and no personalization blocks"
