@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from command import RUN, well
 from polysite import config, registry
 from polysite.federation.crew import Crew, assemble
 from polysite.federation.store import Saver
@@ -34,3 +35,20 @@ def toy_crew(toy_task: None, tmp_path: Path) -> Any:
     yield make
     for saver in savers:
         saver.close()
+
+
+@pytest.fixture(scope="session")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two phantom hospitals of three subjects in ``data/``, and ``run.yaml``; not to be changed."""
+    folder = tmp_path_factory.mktemp("clinic")
+    well("phantom", folder / "data", "--sites", 2, "--subjects", 3, "--voxel-mm", 6)
+    (folder / "run.yaml").write_text(RUN.format(folder=folder), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(clinic: Path) -> Path:
+    """A trained and evaluated run of the clinic; not to be changed."""
+    well("train", clinic / "run.yaml", "--out", clinic / "run")
+    well("evaluate", clinic / "run")
+    return clinic / "run"

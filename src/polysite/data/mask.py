@@ -61,7 +61,7 @@ def head_mask(array: NDArray[np.float32], spacing_mm: NDArray[Any]) -> Mask:
     root = np.sqrt(np.clip(smooth, 0, max(float(np.percentile(smooth, 99)), 0.0)))
     if root.max() <= root.min():
         return np.ones(array.shape, dtype=bool)
-    mask = largest_component(root > threshold_otsu(root))
+    mask = largest_component(root > threshold_otsu(root.ravel()))
     radius = np.maximum(np.round(6.0 / np.asarray(spacing_mm)).astype(int), 0)
     closed = _close(mask, radius)
     for z in range(closed.shape[2]):
