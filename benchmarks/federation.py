@@ -53,7 +53,12 @@ def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
             "name": "benchmark",
             "contrasts": ["T1w", "T2w"],
             "sites": {f"site{k}": {"data": data, "tasks": ["T1w->T2w", "T2w->T1w"]} for k in range(n_sites)},
-            "task": {"name": "synthesis", "image_size": arguments.size},
+            "task": {
+                "name": "synthesis",
+                "image_size": arguments.size,
+                "discriminator_width": arguments.width,
+            },
+            "network": {"name": "pflsynth", "width": arguments.width},
             "training": {
                 "rounds": arguments.rounds,
                 "steps_per_round": arguments.steps,
@@ -110,6 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64, help="of both networks; smaller ones need less disk")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--folder", type=Path, default=None, help="where the states are kept; 0.6 GB a site")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
