@@ -167,6 +167,7 @@ def prepare(run_file: RunFile, set_: Overrides = None) -> None:
     from polysite.cases import find_cases, prepare_cases, split_cases
     from polysite.config import load
     from polysite.progress import console, telling
+    from polysite.tables import registration_table
 
     run = load(run_file, set_ or [])
     with telling(console()) as tell:
@@ -174,6 +175,9 @@ def prepare(run_file: RunFile, set_: Overrides = None) -> None:
         prepared = prepare_cases(run, found, split_cases(run, found), tell)
     for site, splits in prepared.items():
         typer.echo(f"{site}: " + ", ".join(f"{len(cases)} {split}" for split, cases in splits.items()))
+    every = [case for splits in prepared.values() for cases in splits.values() for case in cases]
+    if table := registration_table(every):
+        _print(table)
 
 
 @app.command()

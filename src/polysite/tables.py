@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from polysite.data.cache import PreparedCase
 from polysite.evaluate.summary import SummaryRow
 
 METRICS = {"psnr_db": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "nrmse": ("NRMSE", 3)}
@@ -36,3 +37,37 @@ def _cell(row: SummaryRow, metric: str, digits: int) -> str:
     return (
         f"[bold]{text.replace('[', chr(92) + '[')}[/bold]" if metric in row.best else text.replace("[", "\\[")
     )
+
+
+def registration_table(cases: Sequence[PreparedCase]) -> Table | None:
+    """How each registered contrast moved and what its mutual information (nats) gained; None if none was."""
+    table = Table(box=None, pad_edge=False)
+    for title in (
+        "site",
+        "case",
+        "registered",
+        "moved (mm)",
+        "turned (°)",
+        "information",
+        "covered",
+        "warning",
+    ):
+        table.add_column(
+            title, justify="left" if title in ("site", "case", "registered", "warning") else "right"
+        )
+    for case in cases:
+        for contrast, steps in case.record["steps"].items():
+            moved = steps["registration"]
+            if moved is None:
+                continue
+            table.add_row(
+                case.site,
+                case.key,
+                f"{contrast} to {case.reference}",
+                f"{moved['shift_mm']:.1f}",
+                f"{moved['rotation_degrees']:.1f}",
+                f"{moved['information_before']:.3f} -> {moved['information_after']:.3f}",
+                f"{100 * steps['reach']:.0f} %",
+                moved["warning"] or "",
+            )
+    return table if table.rows else None
