@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def test_a_registration_shows_its_movement_its_gain_and_its_warning() -> None:
     }
     table = registration_table([case(moved)])
     assert table is not None
-    console = Console(width=200, record=True, quiet=True)
-    console.print(table)
-    shown = " ".join(console.export_text().split())
+    text = StringIO()
+    Console(width=200, file=text).print(table)
+    shown = " ".join(text.getvalue().split())
     assert "north sub-01 T2w to T1w 5.2 1.4 0.500 -> 0.870 99 % no gain" in shown
 
 
