@@ -42,7 +42,7 @@ def differences_table(scores: list[Score], baseline: str, metric: str) -> str:
     lines = ["| site | method | difference | better in | p (Holm) | verdict |", "|---|---|---|---|---|---|"]
     for by in (("site",), ()):
         for row in compare(scores, methods, baseline, metric=metric, by=by):
-            p = "–" if row.p_holm is None else f"{row.p_holm:.4f}"
+            p = "–" if row.p_holm is None else "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
             lines.append(
                 f"| {row.site or 'all'} | {row.method} | {interval(row.interval, digits, '+')} "
                 f"| {row.n_better} of {len(row.differences)} | {p} | {row.verdict} |"
