@@ -29,7 +29,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     3.0
     """
     mixed = F.scaled_dot_product_attention(_tokens(query), _tokens(key), _tokens(value))
-    return mixed[:, 0].transpose(1, 2).unflatten(2, query.shape[2:])
+    return mixed[:, 0].transpose(1, 2).reshape(query.shape[0], value.shape[1], *query.shape[2:])
 
 
 def _tokens(x: Tensor) -> Tensor:

@@ -25,9 +25,9 @@ def initialise(network: nn.Module, stream: torch.Generator) -> None:
 
     With ``initialisation = "torch"`` convolutions and linear layers get the distribution of torch's own
     constructors, U(±1 / sqrt(fan_in)) for weights and biases, and norms scale 1 and shift 0: what networks
-    are published with that never initialise themselves. Behind a norm the scale of a weight is no matter,
-    and queries and keys start with products of about unit size, so that attention starts soft (with He's
-    distribution, six times as large, it would not).
+    are published with that never initialise themselves. Behind a norm the scale of a weight is no matter;
+    in an attention without norms this one's small scores let every voxel start by looking at all others
+    (He's would make them six times as large).
 
     Parameters
     ----------
