@@ -37,7 +37,9 @@ class CRLD(nn.Module):
     class Settings(Section):
         """The keys of ``network`` in a run's YAML."""
 
-        width: int = Field(default=64, ge=8, multiple_of=8, description="channels of the first block")
+        width: int = Field(
+            default=64, ge=8, le=1024, multiple_of=8, description="channels of the first block"
+        )
         relocalization: bool = Field(
             default=True, description="false: the decoder gets both encoders' features as they are"
         )

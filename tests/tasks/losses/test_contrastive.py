@@ -99,12 +99,9 @@ def test_the_bound_stays_below_the_mutual_information_and_grows_with_it():
         density /= torch.trapezoid(density, grid)
         entropy = -torch.trapezoid(density * density.log(), grid)
         chances = torch.cumsum(density, 0) / density.sum()
-        noise = grid[
-            torch.searchsorted(chances, torch.rand(4, n, generator=stream(2), dtype=torch.float64)).clamp(
-                max=20_000
-            )
-        ]
-        pair = [torch.stack([a.cos(), a.sin()], 2) for a in (angle, angle + noise.float())]
+        uniform = torch.rand(4, n, generator=stream(2), dtype=torch.float64)
+        turn = grid[torch.searchsorted(chances, uniform).clamp(max=len(grid) - 1)].float()
+        pair = [torch.stack([a.cos(), a.sin()], 2) for a in (angle, angle + turn)]
         bounds.append(math.log(n) - info_nce(*pair, temperature=1 / max(kappa, 1)).item())
         truths.append(math.log(2 * math.pi) - entropy.item())
     assert bounds[0] < 0.02
