@@ -144,7 +144,7 @@ def test_channels_last_and_bfloat16_change_nothing_but_the_speed():
 
 
 def test_it_learns_to_segment_a_disc():
-    network, image = make(), noise(2, 1, 3, 16, 16)
+    network, image = make(n_classes=2), noise(2, 1, 3, 16, 16)
     x, y = torch.meshgrid(torch.arange(16) - 6, torch.arange(16) - 9, indexing="ij")
     labels = (x**2 + y**2 < 25).long().expand(2, 3, 16, 16)
     image = image + 2 * labels[:, None]
