@@ -3,6 +3,9 @@
 import torch
 from torch import nn
 
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Of kernels over slices and over volumes, by their number of axes."""
+
 
 def arrange(network: nn.Module, *, channels_last: bool = False, compiled: bool = False) -> None:
     """Choose memory format and compilation of a network in place: names, types and values stay.
@@ -19,6 +22,8 @@ def arrange(network: nn.Module, *, channels_last: bool = False, compiled: bool =
         Compile at the first call (about a minute; needs a C++ compiler, or Triton on a GPU).
     """
     if channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        for parameter in network.parameters():
+            if parameter.dim() in FORMATS:
+                parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.dim()])
     if compiled:
         network.compile(dynamic=False)  # a run has one size, and symbolic ones break the mirrored borders

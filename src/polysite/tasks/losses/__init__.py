@@ -1,0 +1,1 @@
+"""Losses as functions of tensors, computed in float32, one idea a file."""
