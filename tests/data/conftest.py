@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from heads import grid_affine, head
 from numpy.typing import NDArray
 
+from heads import grid_affine, head
 from polysite.data.case import Case
 from polysite.image import Image, write_image
 

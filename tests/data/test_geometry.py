@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from heads import grid_affine, head
 
+from heads import grid_affine, head
 from polysite.data.orient import canonical_affine, from_canonical, orientation_of, to_canonical
 from polysite.data.register import register
 from polysite.data.resample import Grid, resample
