@@ -48,7 +48,9 @@ class Generator(nn.Module):
             default="equalised", description="StyleGAN's scaled layers, or ordinary linear ones"
         )
         mapper_depth: int = Field(default=6, ge=1, le=16)
-        dropout: float = Field(default=0.0, ge=0, lt=1, description="in the residual blocks; 0.5 in the paper")
+        dropout: float = Field(
+            default=0.0, ge=0, lt=1, description="in the residual blocks; 0.5 in the paper"
+        )
         norm: NormKind = "batch"
         conditioning: Literal["latent", "none"] = Field(
             default="latent", description="none: no mapper and no personalization blocks"
