@@ -85,25 +85,36 @@ class Centre:
         return self.thickness_mm + self.gap_mm
 
 
+def _centre(row: dict[str, str]) -> Centre:
+    return Centre(
+        name=row["name"],
+        manufacturer=row["manufacturer"],
+        model=row["model"],
+        field_t=float(row["field_t"]),
+        sequence=row["sequence"],
+        tr_ms=float(row["tr_ms"]),
+        te_ms=float(row["te_ms"]),
+        flip_deg=float(row["flip_deg"]),
+        n_shots=int(row["n_shots"]) if row["n_shots"] else None,
+        shot_ms=number(row["shot_ms"]),
+        matrix=(int(row["n_x"]), int(row["n_y"])),
+        in_plane_mm=float(row["in_plane_mm"]),
+        thickness_mm=float(row["thickness_mm"]),
+        gap_mm=float(row["gap_mm"]),
+        gain=float(row["gain"]),
+        snr=float(row["snr"]),
+        bias=float(row["bias"]),
+        coil=float(row["coil"]),
+        inflow=float(row["inflow"]),
+        first_slice=row["first_slice"],
+        groups=tuple(row["groups"].split()),
+        source=row["source"],
+    )
+
+
 @cache
 def _all() -> tuple[Centre, ...]:
-    return tuple(
-        Centre(
-            **{key: row[key] for key in ("name", "manufacturer", "model", "sequence", "first_slice", "source")},
-            **{
-                key: float(row[key])
-                for key in (
-                    "field_t", "tr_ms", "te_ms", "flip_deg", "in_plane_mm", "thickness_mm", "gap_mm", "gain",
-                    "snr", "bias", "coil", "inflow",
-                )
-            },
-            n_shots=int(row["n_shots"]) if row["n_shots"] else None,
-            shot_ms=number(row["shot_ms"]),
-            matrix=(int(row["n_x"]), int(row["n_y"])),
-            groups=tuple(row["groups"].split()),
-        )
-        for row in read_table("centres.csv", PACKAGE)
-    )  # fmt: skip
+    return tuple(_centre(row) for row in read_table("centres.csv", PACKAGE))
 
 
 def centres() -> list[Centre]:

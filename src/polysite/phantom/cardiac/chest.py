@@ -5,13 +5,13 @@ the left), y up, z along the axis towards the apex. Slices are thick and these s
 the slices' centres, with softer edges in place of the mean over the thickness.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from polysite.phantom.noise import Field
-from polysite.phantom.shapes import Array, Box, Points, box_between, common, cut, ellipsoid, membership, union
+from polysite.phantom.shapes import Array, Box, Points, common, cut, ellipsoid, membership, union
 
 Layer = tuple[str, Array, Box]
 WHOLE = (slice(None),) * 3
@@ -19,7 +19,7 @@ WHOLE = (slice(None),) * 3
 
 @dataclass(frozen=True)
 class Chest:
-    """What makes one chest; `vessels` and `coils` (of bowel) are ellipsoids (x, y, z, radii)."""
+    """What makes one chest; `vessels`, `coils` (of bowel) and liver `veins` are ellipsoids (x, y, z, radii)."""
 
     width_mm: float
     height_mm: float
@@ -32,6 +32,8 @@ class Chest:
     relief: Field
     vessels: tuple[tuple[float, ...], ...]
     coils: tuple[tuple[float, ...], ...]
+    veins: tuple[tuple[float, ...], ...]
+    lung_mm: float
     stomach: str
 
 
@@ -50,6 +52,15 @@ def draw_chest(rng: np.random.Generator) -> Chest:
          rng.uniform(12, 26), rng.uniform(9, 18), rng.uniform(25, 50))
         for _ in range(14)
     ]  # fmt: skip
+    veins = [
+        (
+            rng.uniform(-95, 20),
+            rng.uniform(-75, -20),
+            rng.uniform(0, 80),
+            *rng.uniform((2.5, 2, 12), (9, 4, 30)),
+        )
+        for _ in range(9)
+    ]
     return Chest(
         width_mm=float(rng.normal(226, 12)),
         height_mm=float(rng.normal(430, 20)),
@@ -62,6 +73,8 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         relief=Field(rng, 70.0),
         vessels=tuple(tuple(map(float, v)) for v in vessels),
         coils=tuple(tuple(map(float, c)) for c in coils),
+        veins=tuple(tuple(map(float, v)) for v in veins),
+        lung_mm=float(rng.normal(105, 8)),
         stomach=str(rng.choice(["fluid", "air", "bowel"])),
     )
 
@@ -98,61 +111,104 @@ def layers(chest: Chest, points: Points, moved: Points, edge_mm: float, radius_m
     yield "marrow", membership(common(ribs, (along - np.float32(0.35)) * 7), edge_mm + 1), WHOLE
     streak = common(np.float32(1.6) - np.abs(lean - np.float32(0.35 * chest.muscle_mm)), relief * 4)
     yield "fat", 0.8 * membership(streak, edge_mm), WHOLE
+    # above the lung: pectoral and shoulder muscles with fat between them
+    dome = ellipsoid((px, py, z), (20, -20, 20), (98, chest.lung_mm + 20, 190), power=2.4)
+    above = common(-dome - 6, cavity + 3)
+    between = (np.float32(0.22) - np.abs(np.abs(relief + px / 150) - np.float32(0.75))) * 12
+    yield "fat", 0.9 * membership(common(above, between), edge_mm + 1), WHOLE
+    cavity = common(cavity, dome, blend_mm=10)
     yield "lung", membership(cavity, edge_mm), WHOLE
     yield from _inside(chest, moved, cavity, relief, edge_mm, radius_mm)
+
+
+def _block(points: Points, centre: Sequence[float], radii: Sequence[float], *, margin_mm: float = 8.0) -> Box:
+    """The block of the grid around an ellipsoid; the axes are straight but for the shifts of the breath."""
+    lines = points[0][:, 0, 0], points[1][0, :, 0], points[2][0, 0, :]
+    box = []
+    for line, c, r in zip(lines, centre, radii, strict=True):
+        hit = np.flatnonzero(np.abs(line - c) < r + margin_mm)
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0))
+    return tuple(box)
 
 
 def _inside(
     chest: Chest, points: Points, cavity: Array, relief: Array, edge_mm: float, radius_mm: float
 ) -> Iterator[Layer]:
-    x, y, z = points
+    y = points[1]
     for vessel in chest.vessels:
-        box = box_between(
-            points, [p - r - 3 for p, r in zip(vessel[:3], vessel[3:], strict=True)],
-            [p + r + 3 for p, r in zip(vessel[:3], vessel[3:], strict=True)],
-        )  # fmt: skip
-        if all(part.stop > part.start for part in box):
-            depth = common(ellipsoid(cut(points, box), vessel[:3], vessel[3:]), cavity[box] - 4)
-            yield "blood", membership(depth, edge_mm), box
+        box = _block(points, vessel[:3], vessel[3:])
+        depth = common(ellipsoid(cut(points, box), vessel[:3], vessel[3:]), cavity[box] - 4)
+        yield "blood", membership(depth, edge_mm), box
     # the pericardial fat pad lies between the right ventricle and the chest wall
-    pad = ellipsoid(points, (-radius_mm - 6, -16, 40), (26 + chest.pad_mm, 34 + chest.pad_mm, 80))
-    around = ellipsoid(points, (-12, -2, 0), (radius_mm + 20, radius_mm + 4, 120))
-    bridge = common(union(pad, around, blend_mm=12), cavity + 1)
-    yield "fat", membership(bridge + 2 * relief, edge_mm), WHOLE
-    floor = np.float32(-radius_mm - chest.dome_mm - 2) + np.float32(chest.slope) * x - np.float32(0.0022) * x * x
+    box = _block(points, (-20, -10, 0), (radius_mm + 60, radius_mm + 30, 400))
+    near = cut(points, box)
+    pad = ellipsoid(near, (-radius_mm - 8, -14, 40), (22 + chest.pad_mm, 26 + chest.pad_mm, 80))
+    around = ellipsoid(near, (-20, -4, 0), (radius_mm + 12, radius_mm - 2, 110))
+    bridge = common(union(pad, around, blend_mm=10), cavity[box] + 1)
+    yield "fat", membership(bridge + 2 * relief[box], edge_mm), box
+    box = (slice(None), slice(int(np.flatnonzero(y[0, :, 0] < 25)[0]), None), slice(None))
+    yield from _belly(chest, cut(points, box), cavity[box], relief[box], edge_mm, radius_mm, box[1].start)
+    yield from _spine(points, cavity, edge_mm, radius_mm)
+
+
+def _belly(
+    chest: Chest, points: Points, cavity: Array, relief: Array, edge_mm: float, radius_mm: float, first: int
+) -> Iterator[Layer]:
+    """Diaphragm and what lies below it; `points` are the rows of the image from `first` on."""
+    x, y, z = points
+
+    def rows(box: Box) -> Box:
+        return box[0], slice(box[1].start + first, box[1].stop + first), box[2]
+
+    whole = rows(tuple(slice(0, n) for n in x.shape))
+    floor = np.float32(-radius_mm - chest.dome_mm) + np.float32(chest.slope) * x - np.float32(0.0022) * x * x
     below = np.asarray(floor - y + np.float32(0.16) * (z - 40), np.float32)
     diaphragm = common(below, cavity + 2, blend_mm=4)
-    yield "muscle", membership(diaphragm, edge_mm), WHOLE
+    yield "muscle", membership(diaphragm, edge_mm), whole
     belly = diaphragm - np.float32(2.5)
-    yield "fat", membership(belly, edge_mm), WHOLE
+    yield "fat", membership(belly, edge_mm), whole
+
+    def organ(centre: Sequence[float], radii: Sequence[float], wall_mm: float) -> tuple[Array, Box]:
+        box = _block(points, centre, radii, margin_mm=14)
+        depth = ellipsoid(cut(points, box), centre, radii, power=2.3) + 2 * relief[box]
+        return common(depth, belly[box] - np.float32(wall_mm)), box
+
     for coil in chest.coils:
-        depth = common(ellipsoid(points, coil[:3], coil[3:], power=2.3) + 2 * relief, belly - 5)
-        yield "muscle", membership(depth, edge_mm), WHOLE
-        yield "bowel", membership(depth - 2.5, edge_mm), WHOLE
-    liver = ellipsoid((x, y - np.float32(0.2) * x, z), (-38, -radius_mm - 42, 60), (92, 44, 150), power=2.4)
-    yield "liver", membership(common(liver + 3 * relief, belly - 1), edge_mm), WHOLE
-    for vx, vy, size in ((-55, -72, 4), (-20, -84, 5), (-75, -95, 3.5), (5, -70, 3)):
-        vein = ellipsoid(points, (vx, vy - radius_mm + 30, 40), (1.6 * size, size, 45))
-        yield "blood", 0.8 * membership(common(vein, liver - 5), edge_mm), WHOLE
-    stomach = common(ellipsoid(points, (66, -radius_mm - 40, 45), (30, 24, 60), power=2.3), belly - 3)
-    yield "muscle", membership(stomach, edge_mm), WHOLE
-    yield chest.stomach, membership(stomach - 4, edge_mm), WHOLE
-    spleen = ellipsoid((x + np.float32(0.35) * (y + 80), y, z), (112, -86, 10), (21, 40, 70))
-    yield "spleen", membership(common(spleen, belly - 2), edge_mm), WHOLE
-    yield from _spine(points, cavity, edge_mm, radius_mm)
+        depth, box = organ(coil[:3], coil[3:], 5)
+        yield "muscle", membership(depth, edge_mm), rows(box)
+        yield "bowel", membership(depth - 2.5, edge_mm), rows(box)
+    tilted = (x, y - np.float32(0.2) * x, z)
+    liver = ellipsoid(tilted, (-38, -radius_mm - 42, 60), (92, 44, 150), power=2.4)
+    liver = common(liver + 3 * relief, belly - 1)
+    yield "liver", membership(liver, edge_mm), whole
+    for vein in chest.veins:
+        at = (vein[0], vein[1] - radius_mm, vein[2])
+        box = _block(points, at, vein[3:])
+        depth = common(ellipsoid(cut(points, box), at, vein[3:]), liver[box] - 4)
+        yield "blood", 0.8 * membership(depth, edge_mm), rows(box)
+    stomach, box = organ((66, -radius_mm - 40, 45), (30, 24, 60), 3)
+    yield "muscle", membership(stomach, edge_mm), rows(box)
+    yield chest.stomach, membership(stomach - 4, edge_mm), rows(box)
+    spleen, box = organ((106, -72, 10), (20, 36, 70), 2)
+    yield "spleen", membership(spleen, edge_mm), rows(box)
 
 
 def _spine(points: Points, cavity: Array, edge_mm: float, radius_mm: float) -> Iterator[Layer]:
     """Aorta, vertebra, canal: further away in slices near the apex."""
     x, y, z = points
-    shifted = (x - np.float32(0.9) * z, y + np.float32(0.25) * z, z)
-    cx, cy = radius_mm + 42, -30
-    bed = ellipsoid(shifted, (cx + 8, cy - 6, 0), (44, 38, 400))
-    yield "muscle", membership(common(bed, cavity + 12), edge_mm), WHOLE
-    bone = ellipsoid(shifted, (cx + 10, cy - 8, 0), (21, 18, 400))
-    yield "bone", membership(bone, edge_mm), WHOLE
-    yield "marrow", membership(bone - 2, edge_mm), WHOLE
-    yield "fluid", membership(ellipsoid(shifted, (cx + 38, cy - 18, 0), (9, 8, 400)), edge_mm), WHOLE
-    aorta = ellipsoid(shifted, (cx - 20, cy + 5, 0), (11.5, 11.5, 400))
-    yield "muscle", membership(aorta + 2, edge_mm), WHOLE
-    yield "blood", membership(aorta, edge_mm), WHOLE
+    cx, cy = radius_mm + 24, -28
+    box = _block(points, (cx + 50, cy - 15, 0), (110, 80, 400))
+    x, y, z = cut(points, box)
+    shifted = (x - np.float32(0.6) * z, y + np.float32(0.25) * z, z)
+
+    def disc(dx: float, dy: float, radii: tuple[float, float]) -> Array:
+        return ellipsoid(shifted, (cx + dx, cy + dy, 0), (*radii, 400))
+
+    yield "muscle", membership(common(disc(24, -10, (38, 26)), cavity[box] + 14), edge_mm), box
+    bone = disc(10, -8, (20, 17))
+    yield "bone", membership(bone, edge_mm), box
+    yield "marrow", membership(bone - 1.5, edge_mm), box
+    yield "fluid", membership(disc(37, -16, (8, 7)), edge_mm), box
+    aorta = disc(-19, 7, (11, 11))
+    yield "muscle", membership(aorta + 1.5, edge_mm), box
+    yield "blood", membership(aorta, edge_mm), box

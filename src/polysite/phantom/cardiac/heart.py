@@ -145,7 +145,7 @@ def draw_heart(rng: np.random.Generator, group: str) -> Heart:
         fat_mm=float(rng.uniform(1.5, 5.0)),
         infarct=_draw_infarct(rng) if group == "infarcted" else None,
         outline=_waves(rng, 4, 0.02),
-        ridges=np.clip(_waves(rng, 17, 2.3) + 0.6, 0, 5.5),
+        ridges=np.clip(np.abs(_waves(rng, 30, 1.5)) + _waves(rng, 6, 0.7) - 0.4, 0, 3.6),
         papillary=papillary,
     )
 
@@ -158,8 +158,8 @@ def _draw_infarct(rng: np.random.Generator) -> Infarct:
     return Infarct(
         angle_deg=float(rng.normal(angle, 8)),
         level=float(rng.normal(level, 0.05)),
-        half_angle_deg=half * float(rng.uniform(0.75, 1.15)),
-        half_level=float(rng.uniform(0.26, 0.42)),
+        half_angle_deg=half * float(rng.uniform(0.85, 1.3)),
+        half_level=float(rng.uniform(0.32, 0.5)),
         transmurality=float(rng.uniform(0.6, 1.0)),
         core=float(rng.uniform(0.5, 0.72)) if rng.random() < 0.6 else 0.0,
     )
@@ -169,7 +169,7 @@ def _waves(rng: np.random.Generator, highest: int, strength: float) -> Table:
     """A random smooth function of level and angle with mean 0 and standard deviation `strength`."""
     values = np.zeros((len(LEVELS), N_ANGLES))
     for order in range(2, highest + 1):
-        for along in range(4):
+        for along in range(6):
             wave = np.cos(np.pi * along * LEVELS[:, None] + rng.uniform(0, 2 * np.pi))
             values += rng.normal() * wave * np.cos(np.deg2rad(order * ANGLES) + rng.uniform(0, 2 * np.pi))
     return np.asarray(strength * values / values.std())
@@ -185,7 +185,7 @@ def volume_ml(inner: Table | float, outer: Table, length_mm: float, *, first: fl
     >>> round(volume_ml(0.0, cylinder, 100.0) / (np.pi * 0.4 * 10 * 10), 2)
     1.01
     """
-    within = LEVELS >= first - 1e-9
+    within = np.greater_equal(LEVELS, first - 1e-9)
     area = np.pi * (outer**2 - np.square(inner)).mean(axis=1)
     return float(np.trapezoid(area[within], LEVELS[within]) * length_mm / 1000)
 
