@@ -85,8 +85,8 @@ def balanced_ssfp(
     PD sin(a) (1 - E1) / (1 - (E1 - E2) cos a - E1 E2) exp(-TE / T2), for TR much below T1 and T2
     PD sin(a) / (1 + cos a + (1 - cos a) T1 / T2).
 
-    For TE = TR / 2 the magnetisation is refocused along one line, forwards or backwards: the sign changes at every
-    dark band, 1 / TR apart. Fat and water in one voxel may cancel: take the magnitude after summing.
+    For TE = TR / 2 the magnetisation is refocused along one line (within 1 %), forwards or backwards: its sign changes
+    at every dark band, 1 / TR apart. Fat and water in one voxel may cancel: take the magnitude after summing.
 
     >>> round(float(balanced_ssfp(1.0, 1000.0, 50.0, tr_ms=1e-3, te_ms=0.0, flip_deg=60.0)), 4)
     0.0753

@@ -17,7 +17,7 @@ GROUPS = ("healthy", "dilated", "hypertrophic", "infarcted")
 FRAMES = ("ED", "ES")
 N_ANGLES = 128
 ANGLES = np.arange(N_ANGLES) * 360.0 / N_ANGLES
-LEVELS = np.arange(-0.6, 1.3001, 0.02)
+LEVELS = np.arange(-30, 66) * 0.02
 TOP, EQUATOR = 0.88, 0.30
 SHARPNESS = 2.3
 """Of the outline of the cavity: 2 is an ellipse."""
@@ -159,7 +159,7 @@ def _draw_infarct(rng: np.random.Generator) -> Infarct:
         angle_deg=float(rng.normal(angle, 8)),
         level=float(rng.normal(level, 0.05)),
         half_angle_deg=half * float(rng.uniform(0.85, 1.3)),
-        half_level=float(rng.uniform(0.32, 0.5)),
+        half_level=float(rng.uniform(0.36, 0.56)),
         transmurality=float(rng.uniform(0.6, 1.0)),
         core=float(rng.uniform(0.5, 0.72)) if rng.random() < 0.6 else 0.0,
     )
@@ -232,7 +232,7 @@ def surfaces(heart: Heart, frame: str) -> Surfaces:
     core_inner = core_outer = np.zeros_like(endo)
     if heart.infarct:
         dome = scar(heart.infarct)
-        depth = np.minimum(heart.infarct.transmurality * 1.25 * dome, 1.0) * (dome > 0)
+        depth = heart.infarct.transmurality * np.minimum(1.8 * dome, 1.0)
         centre = 0.46 * heart.infarct.transmurality
         half = np.sqrt(np.clip(dome**2 - 1 + heart.infarct.core**2, 0, 1))
         core_inner = centre - 0.42 * heart.infarct.transmurality * half
