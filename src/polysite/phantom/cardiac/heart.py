@@ -161,7 +161,7 @@ def _draw_infarct(rng: np.random.Generator) -> Infarct:
         half_angle_deg=half * float(rng.uniform(0.85, 1.3)),
         half_level=float(rng.uniform(0.36, 0.56)),
         transmurality=float(rng.uniform(0.6, 1.0)),
-        core=float(rng.uniform(0.5, 0.72)) if rng.random() < 0.6 else 0.0,
+        core=float(rng.uniform(0.58, 0.8)) if rng.random() < 0.6 else 0.0,
     )
 
 
@@ -233,10 +233,10 @@ def surfaces(heart: Heart, frame: str) -> Surfaces:
     if heart.infarct:
         dome = scar(heart.infarct)
         depth = heart.infarct.transmurality * np.minimum(1.8 * dome, 1.0)
-        centre = 0.46 * heart.infarct.transmurality
+        centre = 0.40 * heart.infarct.transmurality
         half = np.sqrt(np.clip(dome**2 - 1 + heart.infarct.core**2, 0, 1))
-        core_inner = centre - 0.42 * heart.infarct.transmurality * half
-        core_outer = centre + 0.42 * heart.infarct.transmurality * half
+        core_inner = centre - 0.30 * heart.infarct.transmurality * half
+        core_outer = centre + 0.30 * heart.infarct.transmurality * half
     return Surfaces(
         base_mm=base,
         length_mm=length,
