@@ -76,7 +76,7 @@ def _fail(message: str, status: int) -> None:
 @app.command()
 def phantom(
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="folder to make")] = None,
-    kind: Annotated[str, typer.Option(help="brain")] = "brain",
+    kind: Annotated[str, typer.Option(help="brain or cardiac")] = "brain",
     sites: Annotated[int, typer.Option(min=1, help="hospitals")] = 4,
     subjects: Annotated[int, typer.Option(min=1, help="subjects a hospital")] = 6,
     seed: Annotated[int, typer.Option(min=0)] = 7,
@@ -86,18 +86,18 @@ def phantom(
     list_: Annotated[bool, typer.Option("--list", help="print the hospitals that there are")] = False,
 ) -> None:
     """Make a consortium of hospitals with procedural anatomy, real protocols and known truth, as BIDS."""
-    from polysite.phantom import consortium
+    from polysite.phantom.kinds import KINDS
     from polysite.progress import console, telling
 
-    if kind != "brain":
-        raise ConfigError(f"--kind {kind!r}: choose one of: brain")
+    if kind not in KINDS:
+        raise ConfigError(f"--kind {kind!r}: choose one of: {', '.join(KINDS)}")
     if list_:
-        _hospitals()
+        _hospitals(KINDS[kind].sites())
         return
     if out is None:
         raise ConfigError("say where to write: polysite phantom OUT (or --list for the hospitals)")
     with telling(console()) as tell:
-        consortium.write_consortium(
+        KINDS[kind].write(
             out, n_sites=sites, n_subjects=subjects, seed=seed, voxel_mm=voxel_mm, progress=tell
         )
     typer.echo(f"{out}")
@@ -110,13 +110,11 @@ def _print(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 200, soft_wrap=not sys.stdout.isatty()).print(table)
 
 
-def _hospitals() -> None:
+def _hospitals(hospitals: Any) -> None:
     from rich.table import Table
 
-    from polysite.phantom.consortium import hospitals
-
     table = Table("hospital", "scanner", "field", "contrasts", box=None)
-    for hospital in hospitals():
+    for hospital in hospitals:
         table.add_row(
             hospital.name,
             f"{hospital.manufacturer} {hospital.model}",

@@ -112,3 +112,42 @@ def test_relaxation_times_grow_with_the_field_as_published() -> None:
     assert_allclose(middle, (1060 * 1331) ** 0.5)
     with pytest.raises(ValueError, match="field_t is 30"):
         tissues(30.0)
+
+
+@pytest.mark.parametrize("flip_deg", [30.0, 60.0, 90.0])
+@pytest.mark.parametrize(("t1_ms", "t2_ms"), [(1030.0, 50.0), (1441.0, 250.0), (343.0, 80.0)])
+def test_balanced_ssfp_for_a_short_repetition_time(t1_ms: float, t2_ms: float, flip_deg: float) -> None:
+    """M0 sin(a) / (1 + cos(a) + (1 - cos(a)) T1 / T2)."""
+    a = np.deg2rad(flip_deg)
+    limit = 0.8 * np.sin(a) / (1 + np.cos(a) + (1 - np.cos(a)) * t1_ms / t2_ms)
+    value = signal.balanced_ssfp(0.8, t1_ms, t2_ms, tr_ms=1e-3, te_ms=0.0, flip_deg=flip_deg)
+    assert_allclose(value, limit, rtol=1e-4)
+
+
+@pytest.mark.parametrize("off_hz", [0.0, 60.0, 130.0, 220.0, 440.0])
+def test_balanced_ssfp_follows_the_bloch_equation(off_hz: float) -> None:
+    """Pulses of alternating sign about x, precession and relaxation, until it is steady; read at TR / 2."""
+    t1, t2, tr, flip = 1000.0, 50.0, 3.0, np.deg2rad(60.0)
+    m = np.array([0.0, 0.0, 1.0])
+
+    def free(m: np.ndarray, time: float) -> np.ndarray:
+        turn = 2 * np.pi * off_hz * time / 1000
+        c, s = np.cos(turn), np.sin(turn)
+        x, y = np.exp(-time / t2) * np.array([c * m[0] + s * m[1], c * m[1] - s * m[0]])
+        return np.array([x, y, 1 + (m[2] - 1) * np.exp(-time / t1)])
+
+    for n in range(4000):
+        a = flip if n % 2 == 0 else -flip
+        m = np.array([m[0], np.cos(a) * m[1] + np.sin(a) * m[2], np.cos(a) * m[2] - np.sin(a) * m[1]])
+        echo = free(m, tr / 2) * (1 if n % 2 == 0 else -1)
+        m = free(m, tr)
+    value = signal.balanced_ssfp(1.0, t1, t2, tr_ms=tr, te_ms=tr / 2, flip_deg=60.0, off_resonance_hz=off_hz)
+    assert_allclose(np.hypot(echo[0], echo[1]), abs(value), rtol=1e-6)
+    assert_allclose(echo[1], value, rtol=5e-3)  # along one line nearly, with its sign
+
+
+def test_phase_sensitive_is_magnetisation_prepared_with_its_sign() -> None:
+    for ti_ms, sign in ((400.0, -1), (900.0, 1)):
+        keywords = {"tr_ms": 3000.0, "ti_ms": ti_ms, **MPRAGE}
+        signed = signal.phase_sensitive(1.0, 900.0, 40.0, **keywords)
+        assert_allclose(sign * signed, signal.magnetisation_prepared(1.0, 900.0, 40.0, **keywords))

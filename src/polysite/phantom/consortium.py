@@ -1,18 +1,21 @@
 """Hospitals written as BIDS: scans with sidecars, and the exact truth as a BIDS derivative."""
 
-import json
-import os
-import shutil
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from polysite.errors import DataError
-from polysite.image import Image, write_image
+from polysite.phantom.bids import (
+    Progress,
+    described,
+    seconds,
+    whole_folder,
+    write_json,
+    write_sites,
+    write_tsv,
+    write_volume,
+)
 from polysite.phantom.examination import Examination, examine
 from polysite.phantom.hospital import Hospital, Protocol, hospital_named, hospitals
 from polysite.phantom.tissue import TISSUES
@@ -21,9 +24,6 @@ __all__ = ["VERSION", "hospitals", "write_consortium", "write_hospital"]
 
 VERSION = "3"
 """Changes whenever the same arguments give other bytes."""
-
-Progress = Callable[[str], None]
-BIDS_VERSION = "1.9.0"
 
 
 def write_consortium(
@@ -42,21 +42,14 @@ def write_consortium(
     DataError
         If there are fewer hospitals, or `out` exists and is not empty.
     """
-    chosen = hospitals()
-    if not 1 <= n_sites <= len(chosen):
-        raise DataError(f"n_sites is {n_sites}, but there are 1 to {len(chosen)} phantom hospitals")
-    _require_free(out)
-    return [
-        write_hospital(
-            out / hospital.name,
-            hospital.name,
-            n_subjects=n_subjects,
-            seed=seed,
-            voxel_mm=voxel_mm,
-            progress=progress,
-        )
-        for hospital in chosen[:n_sites]
-    ]
+    return write_sites(
+        out,
+        [hospital.name for hospital in hospitals()],
+        n_sites,
+        lambda folder, name: write_hospital(
+            folder, name, n_subjects=n_subjects, seed=seed, voxel_mm=voxel_mm, progress=progress
+        ),
+    )
 
 
 def write_hospital(
@@ -103,50 +96,20 @@ def write_hospital(
         )
     if voxel_mm is not None and not 0.5 <= voxel_mm <= 20:
         raise DataError(f"voxel_mm is {voxel_mm}; choose 0.5 to 20 mm")
-    _require_free(out)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        _write_descriptions(temporary, chosen, n_subjects)
+    with whole_folder(out) as folder:
+        _write_descriptions(folder, chosen, n_subjects)
         for number in range(1, n_subjects + 1):
             subject = f"sub-{chosen.name}{number:02d}"
             if progress:
                 progress(f"{chosen.name}: {subject} ({number} of {n_subjects})")
             examination = examine(chosen, wanted, seed=seed, number=number, voxel_mm=voxel_mm)
-            _write_subject(temporary, subject, chosen, examination)
-        if out.is_dir():
-            out.rmdir()
-        temporary.replace(out)
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written: {error.strerror}; check the folder and its space"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _write_subject(folder, subject, chosen, examination)
     return out
 
 
-def _require_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: already there and not empty; choose another folder or remove it")
-
-
-# --- files --------------------------------------------------------------------------------------------
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_tsv(path: Path, rows: list[tuple[Any, ...]]) -> None:
-    path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
-
-
 def _write_descriptions(root: Path, hospital: Hospital, n_subjects: int) -> None:
-    made_by = [{"Name": "polysite phantom", "Version": version("polysite")}]
-    common = {"BIDSVersion": BIDS_VERSION, "License": "CC0", "Authors": ["Polysite"], "GeneratedBy": made_by}
     name = f"Phantom hospital {hospital.name}"
-    _write_json(root / "dataset_description.json", {"Name": name, "DatasetType": "raw", **common})
+    write_json(root / "dataset_description.json", described(name, "raw"))
     (root / "README").write_text(
         f"{name}: procedural heads seen by a simulated {hospital.manufacturer} {hospital.model} at "
         f"{hospital.field_t:g} T.\nNo person was scanned. derivatives/truth holds labels, quantitative maps, "
@@ -155,17 +118,11 @@ def _write_descriptions(root: Path, hospital: Hospital, n_subjects: int) -> None
         encoding="utf-8",
     )
     rows = [(f"sub-{hospital.name}{k:02d}", hospital.name) for k in range(1, n_subjects + 1)]
-    _write_tsv(root / "participants.tsv", [("participant_id", "site"), *rows])
-    _write_json(root / "participants.json", {"site": {"Description": "Phantom hospital"}})
+    write_tsv(root / "participants.tsv", [("participant_id", "site"), *rows])
+    write_json(root / "participants.json", {"site": {"Description": "Phantom hospital"}})
     truth = root / "derivatives" / "truth"
     truth.mkdir(parents=True)
-    about = {
-        "Name": f"{name}: truth",
-        "DatasetType": "derivative",
-        "DatasetLinks": {"raw": "../.."},
-        **common,
-    }
-    _write_json(truth / "dataset_description.json", about)
+    write_json(truth / "dataset_description.json", described(f"{name}: truth", "derivative"))
     (truth / "README").write_text(
         "Exact truth of the phantom, in the pose of the first contrast.\n"
         "* dseg: the tissue that fills most of a voxel (dseg.tsv names them)\n"
@@ -173,16 +130,14 @@ def _write_descriptions(root: Path, hospital: Hospital, n_subjects: int) -> None
         "* desc-clean: the images without noise, shading and motion; the sidecar has the motion\n",
         encoding="utf-8",
     )
-    _write_tsv(truth / "dseg.tsv", [("index", "name"), *enumerate(TISSUES)])
+    write_tsv(truth / "dseg.tsv", [("index", "name"), *enumerate(TISSUES)])
 
 
 def _write_subject(root: Path, subject: str, hospital: Hospital, examination: Examination) -> None:
     grid = examination.grid
 
     def write(path: Path, array: Any, dtype: str, sidecar: dict[str, Any]) -> None:
-        image = Image(np.asarray(array, dtype=np.float32), grid.affine)
-        write_image(image, path.with_name(f"{path.name}.nii.gz"), dtype=dtype)
-        _write_json(path.with_name(f"{path.name}.json"), sidecar)
+        write_volume(path, array, grid.affine, dtype, sidecar)
 
     scans = root / subject / "anat"
     truth = root / "derivatives" / "truth" / subject / "anat"
@@ -215,9 +170,6 @@ def _write_subject(root: Path, subject: str, hospital: Hospital, examination: Ex
 
 def sidecar(hospital: Hospital, protocol: Protocol, step_mm: tuple[float, float, float]) -> dict[str, Any]:
     """BIDS metadata of a scan: times in seconds, angles in degrees, lengths in mm."""
-
-    def seconds(value_ms: float) -> float:
-        return round(value_ms / 1000, 6)
 
     p = protocol
     kinds = {

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
 
 from polysite.errors import DataError
+
+H = TypeVar("H")
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,14 @@ class Hospital:
         )
 
 
-def _table(name: str) -> list[dict[str, str]]:
-    with (files("polysite.phantom") / name).open(encoding="utf-8") as file:
+def read_table(name: str, package: str = "polysite.phantom") -> list[dict[str, str]]:
+    """The rows of a table beside a package's code."""
+    with (files(package) / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """A table's number; None for an empty cell."""
     return float(text) if text else None
 
 
@@ -123,14 +128,14 @@ def _protocol(row: dict[str, str]) -> Protocol:
         sequence=row["sequence"],
         tr_ms=tr,
         te_ms=te,
-        te_effective_ms=_number(row["te_effective_ms"]) or te,
-        tr_header_ms=_number(row["tr_header_ms"]) or tr,
-        ti_header_ms=_number(row["ti_header_ms"]) or _number(row["ti_ms"]),
-        ti_ms=_number(row["ti_ms"]),
+        te_effective_ms=number(row["te_effective_ms"]) or te,
+        tr_header_ms=number(row["tr_header_ms"]) or tr,
+        ti_header_ms=number(row["ti_header_ms"]) or number(row["ti_ms"]),
+        ti_ms=number(row["ti_ms"]),
         flip_deg=float(row["flip_deg"]),
         n_shots=int(row["n_shots"]) if row["n_shots"] else None,
-        shot_ms=_number(row["shot_ms"]),
-        train_ms=_number(row["train_ms"]),
+        shot_ms=number(row["shot_ms"]),
+        train_ms=number(row["train_ms"]),
         thickness_mm=float(row["thickness_mm"]),
         dimensions=row["dimensions"],
         source=row["source"],
@@ -139,7 +144,7 @@ def _protocol(row: dict[str, str]) -> Protocol:
 
 @cache
 def _all() -> tuple[Hospital, ...]:
-    protocols = _table("protocols.csv")
+    protocols = read_table("protocols.csv")
     return tuple(
         Hospital(
             name=row["name"],
@@ -154,7 +159,7 @@ def _all() -> tuple[Hospital, ...]:
             lesions=row["lesions"] == "yes",
             protocols=tuple(_protocol(p) for p in protocols if p["hospital"] == row["name"]),
         )
-        for row in _table("hospitals.csv")
+        for row in read_table("hospitals.csv")
     )
 
 
@@ -171,7 +176,11 @@ def hospital_named(name: str) -> Hospital:
     DataError
         If there is none; the message lists them.
     """
-    known = {hospital.name: hospital for hospital in _all()}
+    return choose(name, {hospital.name: hospital for hospital in _all()})
+
+
+def choose(name: str, known: dict[str, H]) -> H:
+    """A hospital by name among those known, or an error that lists them."""
     if name not in known:
         near = get_close_matches(name, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

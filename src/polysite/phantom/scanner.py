@@ -93,6 +93,12 @@ def add_rician_noise(signal: Array, rng: np.random.Generator, *, sigma: float) -
     return np.asarray(np.hypot(signal + noise[0], noise[1]), dtype=np.float32)
 
 
+def add_real_noise(signal: Array, rng: np.random.Generator, *, sigma: float) -> Array:
+    """A signal with Gaussian noise, as in the real channel of a phase-sensitive image."""
+    noise = rng.standard_normal(signal.shape, dtype=np.float32) * np.float32(sigma)
+    return np.asarray(signal + noise, dtype=np.float32)
+
+
 def draw_gain(rng: np.random.Generator, gain: float) -> float:
     """A receiver gain near the site's own, other in every examination (log standard deviation 0.15)."""
     return float(gain * np.exp(rng.normal(0, 0.15)))

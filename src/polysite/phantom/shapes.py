@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Points = tuple[Array, Array, Array]
+Box = tuple[slice, ...]
 
 
 def ellipsoid(
@@ -92,3 +93,20 @@ def membership(depth: Array, voxel_mm: float) -> Array:
     [0.0, 0.5, 0.75, 1.0]
     """
     return np.asarray(np.clip(0.5 + depth * np.float32(1 / voxel_mm), 0, 1), dtype=np.float32)
+
+
+def box_between(points: Points, low: Sequence[float], high: Sequence[float]) -> Box:
+    """The smallest block of the grid with all points between two corners."""
+    within = np.ones(points[0].shape, dtype=bool)
+    for p, a, b in zip(points, low, high, strict=True):
+        within &= (p >= a) & (p <= b)
+    box = []
+    for axis in range(3):
+        hit = np.flatnonzero(within.any(axis=tuple(k for k in range(3) if k != axis)))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0))
+    return tuple(box)
+
+
+def cut(points: Points, box: Box) -> Points:
+    """The points of a block."""
+    return points[0][box], points[1][box], points[2][box]

@@ -7,9 +7,20 @@ import numpy as np
 
 from polysite.phantom.cortex import MIDLINE, Folding, cortex, hull
 from polysite.phantom.noise import Field
-from polysite.phantom.shapes import Array, Points, common, ellipsoid, membership, sheet, tube, union
+from polysite.phantom.shapes import (
+    Array,
+    Box,
+    Points,
+    box_between,
+    common,
+    cut,
+    ellipsoid,
+    membership,
+    sheet,
+    tube,
+    union,
+)
 
-Box = tuple[slice, ...]
 Layer = tuple[str, Array, Box]
 Solid = tuple[str, Array]
 
@@ -66,8 +77,8 @@ def layers(
     for name, depth in _outside(points, inner, build, relief, marbling):
         yield name, membership(depth, voxel), whole
     yield "csf", membership(inner, voxel), whole
-    box = _box(points, (-50, 0, -110), (50, 110, 5))
-    for name, depth in _face(_cut(points, box), inner[box]):
+    box = box_between(points, (-50, 0, -110), (50, 110, 5))
+    for name, depth in _face(cut(points, box), inner[box]):
         yield name, membership(depth, voxel), box
     # the tentorium keeps the cerebellum and the occipital lobes apart
     room = common(outline, -behind - 2.5, blend_mm=3)
@@ -75,33 +86,17 @@ def layers(
     yield "grey_matter", membership(from_csf, voxel), whole
     thickness = np.float32(folding.thickness_mm) * (1 + np.float32(0.08) * marbling)
     yield "white_matter", membership(from_csf - thickness, voxel), whole
-    box = _box(points, (-60, -100, -160), (60, 15, 20))
-    for name, depth in _hindbrain(_cut(points, box), behind[box], stem[box], build):
+    box = box_between(points, (-60, -100, -160), (60, 15, 20))
+    for name, depth in _hindbrain(cut(points, box), behind[box], stem[box], build):
         yield name, membership(depth, voxel), box
-    box = _box(points, (-50, -80, -50), (50, 50, 45))
-    for name, depth in _core(_cut(points, box), build):
+    box = box_between(points, (-50, -80, -50), (50, 50, 45))
+    for name, depth in _core(cut(points, box), build):
         yield name, membership(depth, voxel), box
     for x, y, z, radius in lesions:
-        box = _box(points, (x - 9, y - 9, z - 9), (x + 9, y + 9, z + 9))
-        near = _cut(points, box)
+        box = box_between(points, (x - 9, y - 9, z - 9), (x + 9, y + 9, z + 9))
+        near = cut(points, box)
         distance = np.sqrt((near[0] - x) ** 2 + (near[1] - y) ** 2 + (near[2] - z) ** 2)
         yield "lesion", membership(radius * (1 + np.float32(0.2) * marbling[box]) - distance, voxel), box
-
-
-def _box(points: Points, low: Sequence[float], high: Sequence[float]) -> Box:
-    """The smallest block of the grid with all points between two corners."""
-    within = np.ones(points[0].shape, dtype=bool)
-    for p, a, b in zip(points, low, high, strict=True):
-        within &= (p >= a) & (p <= b)
-    box = []
-    for axis in range(3):
-        hit = np.flatnonzero(within.any(axis=tuple(k for k in range(3) if k != axis)))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0))
-    return tuple(box)
-
-
-def _cut(points: Points, box: Box) -> Points:
-    return points[0][box], points[1][box], points[2][box]
 
 
 def cerebellum(points: Points) -> Array:

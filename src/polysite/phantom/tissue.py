@@ -1,4 +1,4 @@
-"""Proton density and relaxation times of the head's tissues at 1.5 and 3 T (tissues.csv names the sources)."""
+"""Proton density and relaxation times of tissues at 1.5 and 3 T (tissues.csv names the sources)."""
 
 import csv
 from dataclasses import dataclass
@@ -32,13 +32,18 @@ class Tissue:
     variation: float
 
 
-def _rows() -> list[dict[str, str]]:
-    with (files("polysite.phantom") / "tissues.csv").open(encoding="utf-8") as file:
+def _rows(package: str) -> list[dict[str, str]]:
+    with (files(package) / "tissues.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def tissues(field_t: float) -> dict[str, Tissue]:
-    """The table at a field strength (tesla), in the order of the labels.
+def tissue_names(package: str = "polysite.phantom") -> tuple[str, ...]:
+    """Names in the order of the label values, from air = 0."""
+    return tuple(row["name"] for row in _rows(package))
+
+
+def tissues(field_t: float, package: str = "polysite.phantom") -> dict[str, Tissue]:
+    """The table beside a package at a field strength (tesla), in the order of the labels.
 
     Between and beyond the two tabulated fields each relaxation time follows a power law of the field, as
     T1 does from 0.2 to 7 T (Rooney et al., Magn Reson Med 57:308, 2007).
@@ -65,9 +70,9 @@ def tissues(field_t: float) -> dict[str, Tissue]:
             t2star_ms=at_field(row, "t2star_ms"),
             variation=float(row["variation"]),
         )
-        for row in _rows()
+        for row in _rows(package)
     }
 
 
-TISSUES: tuple[str, ...] = tuple(row["name"] for row in _rows())
-"""Names in the order of the label values, from air = 0."""
+TISSUES = tissue_names()
+"""The head's tissues."""
