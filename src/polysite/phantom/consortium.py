@@ -101,7 +101,7 @@ def write_hospital(
         for number in range(1, n_subjects + 1):
             subject = f"sub-{chosen.name}{number:02d}"
             if progress:
-                progress(f"{chosen.name}: {subject} ({number} of {n_subjects})")
+                progress(f"{chosen.name}: making {subject} ({number} of {n_subjects})")
             examination = examine(chosen, wanted, seed=seed, number=number, voxel_mm=voxel_mm)
             _write_subject(folder, subject, chosen, examination)
     return out

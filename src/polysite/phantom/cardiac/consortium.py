@@ -109,7 +109,7 @@ def write_centre(
         for number in range(1, n_subjects + 1):
             subject = f"sub-{centre.name}{number:02d}"
             if progress:
-                progress(f"{centre.name}: {subject} ({number} of {n_subjects})")
+                progress(f"{centre.name}: making {subject} ({number} of {n_subjects})")
             examination = examine(centre, seed=seed, number=number, in_plane_mm=voxel_mm)
             _write_subject(folder, subject, centre, examination)
             people.append((subject, centre.name, examination.heart.group))
