@@ -41,14 +41,14 @@ def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Run a federation in this process."""
     import torch
 
-    from polysite import config
+    from polysite import recipe
     from polysite.engines.here import Here
     from polysite.federation.crew import assemble
     from polysite.federation.server import federate
     from polysite.federation.store import saving
 
     data = {"format": "bids", "path": "unused"}
-    run = config.build(
+    run = recipe.build(
         {
             "name": "benchmark",
             "contrasts": ["T1w", "T2w"],

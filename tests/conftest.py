@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from command import RUN, well
-from polysite import config, registry
+from polysite import recipe, registry
 from polysite.federation.crew import Crew, assemble
 from polysite.federation.store import Saver
 from toy import toy_raw
@@ -27,7 +27,7 @@ def toy_crew(toy_task: None, tmp_path: Path) -> Any:
     savers: list[Saver] = []
 
     def make(n_sites: int = 2, folder: str = "run", **over: Any) -> Crew:
-        run = config.build(toy_raw(n_sites, **over))
+        run = recipe.build(toy_raw(n_sites, **over))
         savers.append(Saver())
         cases = {name: {"train": [], "validation": [0], "test": []} for name in run.sites}
         return assemble(run, cases, tmp_path / folder, savers[-1])

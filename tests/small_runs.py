@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from heads import grid_affine, head
-from polysite import config
+from polysite import recipe
 from polysite.image import Image, write_image
 
 SHAPE, SPACING = (16, 20, 8), (6.0, 6.0, 14.0)
@@ -49,7 +49,7 @@ def small_raw(data: Path, **over: Any) -> dict[str, Any]:
         "prepare": {"registration": "never"},
         "engine": {"name": "here", "threads": 1},
     }
-    return config.merge(raw, over)
+    return recipe.merge(raw, over)
 
 
 def write_run(path: Path, raw: dict[str, Any]) -> Path:

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysite import config
+from polysite import recipe
+from polysite.config import BidsData, parse_task
 from polysite.errors import ConfigError
 from toy import toy_raw
 
@@ -66,7 +67,7 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in RUN
     with pytest.raises(ConfigError, match=message):
-        config.load(written(tmp_path, RUN.replace(old, new)))
+        recipe.load(written(tmp_path, RUN.replace(old, new)))
 
 
 @pytest.mark.parametrize(
@@ -80,17 +81,17 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, me
 )
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config.load(written(tmp_path, text))
+        recipe.load(written(tmp_path, text))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
-        config.load(tmp_path / "nowhere.yaml")
+        recipe.load(tmp_path / "nowhere.yaml")
 
 
 def test_the_full_configuration_reads_back_as_itself(tmp_path: Path) -> None:
-    run = config.load(written(tmp_path, RUN))
-    again = config.load(written(tmp_path, config.dump(run)))
+    run = recipe.load(written(tmp_path, RUN))
+    again = recipe.load(written(tmp_path, recipe.dump(run)))
     assert again == run
     assert again.digest() == run.digest()
     assert list(again.sites) == ["north", "south"]
@@ -98,35 +99,35 @@ def test_the_full_configuration_reads_back_as_itself(tmp_path: Path) -> None:
 
 def test_a_preset_lies_below_the_users_own_values(tmp_path: Path) -> None:
     path = written(tmp_path, RUN)
-    faithful = config.load(path, ["algorithm.preset=faithful"])
+    faithful = recipe.load(path, ["algorithm.preset=faithful"])
     assert (faithful.training.schedule_end, faithful.training.rounds) == ("zero", 3)
     assert faithful.training.flat_rounds is None, "half of the rounds: 75 of the paper's 150, 1 of 3"
-    repaired = config.load(path)
+    repaired = recipe.load(path)
     assert repaired.algorithm.settings["preset"] == "repaired"
     assert repaired.training.schedule_end == "positive"
-    assert config.load(path, ["training.schedule_end=zero"]).training.schedule_end == "zero"
+    assert recipe.load(path, ["training.schedule_end=zero"]).training.schedule_end == "zero"
 
 
 def test_set_replaces_one_value(tmp_path: Path) -> None:
     path = written(tmp_path, RUN)
-    assert config.load(path, ["training.rounds=9", "training.betas=[0.9, 0.99]"]).training.betas == (
+    assert recipe.load(path, ["training.rounds=9", "training.betas=[0.9, 0.99]"]).training.betas == (
         0.9,
         0.99,
     )
     with pytest.raises(ConfigError, match=r"--set 'rounds'"):
-        config.load(path, ["rounds"])
+        recipe.load(path, ["rounds"])
     with pytest.raises(ConfigError, match=r"training\.round"):
-        config.load(path, ["training.round=9"])
+        recipe.load(path, ["training.round=9"])
 
 
 def test_settings_without_a_name_belong_to_the_usual_class(tmp_path: Path) -> None:
-    run = config.load(written(tmp_path, RUN), ["network.width=8", "algorithm={weights: equal}"])
+    run = recipe.load(written(tmp_path, RUN), ["network.width=8", "algorithm={weights: equal}"])
     assert (run.network.name, run.network.settings["width"]) == ("pflsynth", 8)
     assert (run.algorithm.name, run.algorithm.settings["weights"]) == ("pflsynth", "equal")
 
 
 def test_another_class_does_not_inherit_settings() -> None:
-    merged = config.merge(
+    merged = recipe.merge(
         {"algorithm": {"name": "pflsynth", "shared": ["a"]}}, {"algorithm": {"name": "local"}}
     )
     assert merged == {"algorithm": {"name": "local"}}
@@ -134,7 +135,7 @@ def test_another_class_does_not_inherit_settings() -> None:
 
 def test_the_digest_knows_what_decides_the_models(toy_task: None) -> None:
     def digest(**over: Any) -> str:
-        return config.build(toy_raw(2, **over)).digest()
+        return recipe.build(toy_raw(2, **over)).digest()
 
     base = digest()
     for same in ({"label": "x"}, {"cache": "elsewhere"}, {"engine": {"name": "processes"}}):
@@ -143,11 +144,11 @@ def test_the_digest_knows_what_decides_the_models(toy_task: None) -> None:
         assert digest(**other) != base
     raw = toy_raw(2)
     raw["sites"] = dict(reversed(raw["sites"].items()))
-    assert config.build(raw).digest() != base
+    assert recipe.build(raw).digest() != base
 
 
 def test_a_variable_in_a_path_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = config.BidsData(path=Path("${POLYSITE_NOWHERE}/x"))
+    data = BidsData(path=Path("${POLYSITE_NOWHERE}/x"))
     with pytest.raises(ConfigError, match="POLYSITE_NOWHERE; set it to a folder"):
         data.folder()
     monkeypatch.setenv("POLYSITE_NOWHERE", "/scans")
@@ -157,16 +158,16 @@ def test_a_variable_in_a_path_must_be_set(monkeypatch: pytest.MonkeyPatch) -> No
 @given(st.text(max_size=30))
 def test_any_text_is_a_task_or_a_clear_error(text: str) -> None:
     try:
-        source, target = config.parse_task(text)
+        source, target = parse_task(text)
     except ValueError as error:
         source, target, message = "T1w", "T2w", str(error)
     else:
         message = repr(text)
     assert repr(text) in message
-    assert config.parse_task(f"{source}->{target}") == (source, target)
+    assert parse_task(f"{source}->{target}") == (source, target)
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = config.load(path)
-    assert yaml.safe_load(config.dump(run))["name"] == path.stem
+    run = recipe.load(path)
+    assert yaml.safe_load(recipe.dump(run))["name"] == path.stem

@@ -18,7 +18,7 @@ import yaml
 from typer.models import OptionInfo
 
 from fakes import MemoryCase, small_task
-from polysite import cli, config, registry, study
+from polysite import cli, recipe, registry, study
 from polysite.config import Component, Run, Site
 from polysite.engines.here import Here
 from polysite.federation.server import federate
@@ -134,15 +134,15 @@ def test_yaml_examples_are_valid(page: Path, line: int, text: str) -> None:
     raw = yaml.safe_load(text)
     base = yaml.safe_load(BASE)
     if {"name", "sites"} <= set(raw):
-        config.build(raw)
+        recipe.build(raw)
     elif "methods" in raw:
         for differs in study.Study(**raw).methods.values():
-            config.build(config.merge(base, differs))
+            recipe.build(recipe.merge(base, differs))
     elif set(raw) <= set(Run.model_fields):
-        config.build(config.merge(base, raw))
+        recipe.build(recipe.merge(base, raw))
     else:
         assert set(raw) <= set(Site.model_fields), f"{relative(page)}:{line} is no part of a run or of a site"
-        config.build({**base, "sites": {"north": {**base["sites"]["north"], **raw}}})
+        recipe.build({**base, "sites": {"north": {**base["sites"]["north"], **raw}}})
 
 
 def test_the_study_in_the_tutorial_is_read_as_it_is_saved_there(
@@ -203,14 +203,14 @@ def test_commands_exist_with_their_options(page: Path, generate: Any) -> None:
 def test_commands_on_recipes_set_what_can_be_set(page: Path) -> None:
     for line in commands(page):
         words = shlex.split(line)
-        recipe = next((Path(word) for word in words if word.startswith("recipes/")), None)
-        if recipe is None:
+        path = next((Path(word) for word in words if word.startswith("recipes/")), None)
+        if path is None:
             continue
-        if "studies" in recipe.parts:
-            study.load(ROOT / recipe)
+        if "studies" in path.parts:
+            study.load(ROOT / path)
         else:
             given = [words[k + 1] for k, word in enumerate(words) if word == "--set"]
-            config.load(ROOT / recipe, given)
+            recipe.load(ROOT / path, given)
 
 
 def test_options_are_those_that_typer_makes(generate: Any) -> None:
@@ -299,7 +299,7 @@ def test_an_entry_point_adds_a_name_and_replaces_none(
 def test_the_worked_network_is_planned_trained_and_applied() -> None:
     page = ROOT / "docs/how-to/add-a-network.md"
     (whole,) = [text for _, text in blocks(page, "yaml") if "sites:" in text]
-    description = plan(config.build(yaml.safe_load(whole)))
+    description = plan(recipe.build(yaml.safe_load(whole)))
     assert {name.split(".")[1] for name in description["shared"]["names"]} == {"second", "out"}
 
     task = small_task(network=Component(name="shallow", width=4))

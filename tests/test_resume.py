@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polysite import config
+from polysite import recipe
 from polysite.run import create, train
 from small_runs import digests, polysite, small_raw, start
 
@@ -67,7 +67,7 @@ def fresh(data: Path) -> Callable[[str], Path]:
     def make(engine: str) -> Path:
         folder = data / f"run-{len(list(data.glob('run-*')))}"
         raw = small_raw(data, training={"rounds": ROUNDS, "steps_per_round": 3}, engine=ENGINES[engine])
-        create(config.build(raw), folder)
+        create(recipe.build(raw), folder)
         return folder
 
     return make

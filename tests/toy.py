@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from polysite import config
+from polysite import recipe
 from polysite.config import Section
 from polysite.federation.crew import Crew
 from polysite.seeds import numpy_stream, torch_stream
@@ -132,4 +132,4 @@ def toy_raw(n_sites: int = 2, **over: Any) -> dict[str, Any]:
         "algorithm": {"name": "fedavg", "private": ["head.*"]},
         "training": {"rounds": 3, "steps_per_round": 2, "learning_rate": 0.25, "flat_rounds": 3},
     }
-    return config.merge(raw, over)
+    return recipe.merge(raw, over)

@@ -133,9 +133,9 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
     from rich.table import Table
 
     from polysite.cases import find_cases, split_cases
-    from polysite.config import load
     from polysite.data.check import check_run
     from polysite.progress import console, telling
+    from polysite.recipe import load
 
     run = load(run_file, set_ or [])
     with telling(console()) as tell:
@@ -163,8 +163,8 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
 def prepare(run_file: RunFile, set_: Overrides = None) -> None:
     """Prepare all cases now (orientation, registration, mask, normalisation); training does it otherwise."""
     from polysite.cases import find_cases, prepare_cases, split_cases
-    from polysite.config import load
     from polysite.progress import console, telling
+    from polysite.recipe import load
     from polysite.tables import registration_table
 
     run = load(run_file, set_ or [])
@@ -187,8 +187,8 @@ def plan(
     """Say what would leave each site, before anything runs; needs no data."""
     import json
 
-    from polysite.config import load
     from polysite.federation.share import explain
+    from polysite.recipe import load
     from polysite.run import plan as make_plan
 
     description = make_plan(load(run_file, set_ or []))
@@ -217,14 +217,14 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
 ) -> None:
     """Train a federation; a stopped run continues with --resume as if it had not stopped."""
-    from polysite import config
+    from polysite import recipe
     from polysite.progress import console, telling
     from polysite.run import create
 
     overrides = list(set_ or [])
     overrides += [f"device={device}"] if device else []
     overrides += [f"seed={seed}"] if seed is not None else []
-    run = config.load(run_file, overrides) if run_file else None
+    run = recipe.load(run_file, overrides) if run_file else None
     terminal = console()
     if resume is not None:
         if out is not None and out != resume:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from polysite import __version__, config
+from polysite import __version__, recipe
 from polysite.cases import Progress, find_cases
 from polysite.config import BidsData, Run, parse_task
 from polysite.data.cache import PreparedCase
@@ -203,7 +203,7 @@ def _on_device(run: Run, device: str | None) -> Run:
     if device is None:
         return run
     content = run.model_dump(mode="json") | {"device": device}
-    return config.build(content, "--device")
+    return recipe.build(content, "--device")
 
 
 def _asked(text: str, run: Run, site: str) -> str:

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from polysite import config
+from polysite import recipe
 from polysite.cases import Progress, find_cases, prepare_cases, require_usable, split_cases
-from polysite.config import Run
+from polysite.config import Run, settings_of
 from polysite.data.cache import PreparedCase
 from polysite.data.split import save_splits
 from polysite.errors import CheckpointError, ConfigError, DataError
@@ -56,7 +56,7 @@ def create(run: Run, folder: Path, progress: Progress | None = None) -> None:
         _write(temporary / "environment.json", json.dumps(record, indent=1))
         _write(temporary / "share_plan.txt", explain(description))
         _write(temporary / "share_plan.json", json.dumps(description, indent=1))
-        _write(temporary / "config.yaml", config.dump(run))
+        _write(temporary / "config.yaml", recipe.dump(run))
         temporary.replace(folder)
     except OSError as error:
         raise DataError(
@@ -107,8 +107,8 @@ def open_run(folder: Path) -> Run:
         what = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
         raise CheckpointError(f"{folder}: is no run folder: {what}; `polysite train --out` makes one")
     try:
-        raw, node = config.read_yaml(path)
-        run = config.build(raw, str(path), node)
+        raw, node = recipe.read_yaml(path)
+        run = recipe.build(raw, str(path), node)
     except ConfigError as error:
         raise CheckpointError(f"{error}\nrestore {path} from a backup") from error
     require_same_run(folder, run)
@@ -130,7 +130,7 @@ def train(folder: Path, listeners: Sequence[Listener] = (), progress: Progress |
         crew = assemble(run, prepared_cases(run, folder, progress), folder, saver)
         require_same_plan(folder, describe(crew.plans))
         log = EventLog(folder / "events.jsonl", listeners)
-        engine = lookup("engines", run.engine.name)(config.settings_of("engines", run.engine), crew)
+        engine = lookup("engines", run.engine.name)(settings_of("engines", run.engine), crew)
         try:
             start = {"method": run.method, "sites": list(crew.sites), "rounds": run.training.rounds}
             log({"event": "start", **start})

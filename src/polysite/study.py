@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from polysite import config
+from polysite import recipe
 from polysite.cases import Progress
 from polysite.config import Name, Run, Section
 from polysite.errors import ConfigError
@@ -32,17 +32,17 @@ class Study(Section):
 
 def load(path: Path) -> tuple[Study, dict[tuple[str, int], Run]]:
     """Read a study and build all its runs, so that a mistake in the last is found before the first begins."""
-    raw, node = config.read_yaml(path)
+    raw, node = recipe.read_yaml(path)
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(config.explain(error, str(path), node)) from error
-    base, _ = config.read_yaml(path.parent / study.run)
+        raise ConfigError(recipe.explain(error, str(path), node)) from error
+    base, _ = recipe.read_yaml(path.parent / study.run)
     if len(set(study.seeds)) < len(study.seeds):
         raise ConfigError(f"{path}: seeds lists one twice: {', '.join(map(str, study.seeds))}")
     runs = {
-        (label, seed): config.build(
-            config.merge(config.merge(base, differs), {"label": label, "seed": seed}),
+        (label, seed): recipe.build(
+            recipe.merge(recipe.merge(base, differs), {"label": label, "seed": seed}),
             f"{path} (methods.{label})",
         )
         for seed in study.seeds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from polysite import config
+from polysite import recipe
 from polysite.engines.here import Here
 from polysite.run import create, train
 from small_runs import digests, small_raw
@@ -32,7 +32,7 @@ def trained(data: Path) -> Trainer:
         folder = data / "-".join(map(str, [algorithm, *engine.values()]))
         if folder.name not in done:
             raw = small_raw(data, algorithm={"name": algorithm}, engine=engine)
-            create(config.build(raw), folder)
+            create(recipe.build(raw), folder)
             train(folder)
             done[folder.name] = digests(folder, "*.safetensors")
             shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from polysite import config
+from polysite import recipe
 from polysite.errors import PolysiteError
 from polysite.federation.store import Store
 from polysite.run import create, open_run, train
@@ -84,7 +84,7 @@ def troubled(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tro
         )
         raw["task"]["name"] = "troubled"
         folder = tmp_path / "run"
-        create(config.build(raw), folder)
+        create(recipe.build(raw), folder)
         write_run(tmp_path / "run.yaml", raw)
         return folder
 

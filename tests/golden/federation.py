@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from fakes import TINY, MemoryCase
-from polysite import config, registry
+from polysite import recipe, registry
+from polysite.config import Run
 from polysite.engines.here import Here
 from polysite.federation.crew import assemble
 from polysite.federation.server import federate
@@ -28,7 +29,7 @@ TASKS = {"north": ["T1w->T2w", "T1w->FLAIR"], "south": ["T1w->T2w"], "west": ["T
 def toy() -> dict[str, Any]:
     """Three unequal sites that pull a vector to their centres, federated averaging with a private head."""
     registry.TABLES["tasks"].setdefault("toy", "toy:Toy")
-    run = config.build(toy_raw(3, task={"noisy": True}))
+    run = recipe.build(toy_raw(3, task={"noisy": True}))
     return federation(run, {name: {"train": [0], "validation": [0]} for name in run.sites})
 
 
@@ -52,10 +53,10 @@ def synthesis() -> dict[str, Any]:
         }
         for k, site in enumerate(TASKS)
     }
-    return federation(config.build(raw), cases)
+    return federation(recipe.build(raw), cases)
 
 
-def federation(run: config.Run, cases: Any) -> dict[str, Any]:
+def federation(run: Run, cases: Any) -> dict[str, Any]:
     """Losses of every visit, and the size of every group of final tensors."""
     visits: list[dict[str, Any]] = []
 

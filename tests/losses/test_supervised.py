@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from polysite.tasks.losses.annotation import labelled_as, relabel
-from polysite.tasks.losses.supervised import cross_entropy, dice_loss
+from polysite.losses.annotation import labelled_as, relabel
+from polysite.losses.supervised import cross_entropy, dice_loss
 
 CLASSES = ["background", "LV", "MYO", "RV", "infarct", "no-reflow"]
 PARTS = {"infarct": "MYO", "no-reflow": "infarct"}

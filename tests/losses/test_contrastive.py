@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from polysite.tasks.losses.contrastive import info_nce, sample_tokens, symmetric_kl
+from polysite.losses.contrastive import info_nce, sample_tokens, symmetric_kl
 
 SHAPE = (2, 6, 2, 3, 4)
 N_VOXELS = 2 * 24

@@ -1,6 +1,6 @@
 """Dice and cross-entropy against labels, over a fixed list of classes, some of which a site may not label.
 
-``groups`` is :func:`polysite.tasks.losses.annotation.labelled_as` of each sample as int64 (batch, class);
+``groups`` is :func:`polysite.losses.annotation.labelled_as` of each sample as int64 (batch, class);
 None where every class is labelled.
 """
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from polysite.tasks.losses.annotation import of_group, relabel
+from polysite.losses.annotation import of_group, relabel
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> Tensor:

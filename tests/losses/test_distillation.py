@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from polysite.tasks.losses.distillation import distillation, feature_mse
+from polysite.losses.distillation import distillation, feature_mse
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
