@@ -37,7 +37,7 @@ from torch.nn import functional as F  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from plain import PlainGenerator  # noqa: E402
-from polysite.config import Component, Training  # noqa: E402
+from polysite.config import BidsData, Component, Site, Training  # noqa: E402
 from polysite.tasks.slices import Batch  # noqa: E402
 from polysite.tasks.synthesis import Synthesis, SynthesisModel  # noqa: E402
 
@@ -72,7 +72,7 @@ def task(precision: str, dropout: float, **training: bool) -> Synthesis:
         network=network(dropout),
         training=Training(precision=precision, **training),
         contrasts=("T1w", "T2w", "PDw", "FLAIR"),
-        tasks={"here": (TASK,)},
+        sites={"here": Site(data=BidsData(path=Path("unused")), tasks=(TASK,))},
     )
 
 

@@ -1,12 +1,13 @@
 """Prepared cases that live in memory, and small synthesis tasks on them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Component, Training
+from polysite.config import BidsData, Component, Site, Training
 from polysite.tasks.synthesis import Synthesis
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")
@@ -55,5 +56,8 @@ def small_task(
         network=network,
         training=Training(**{"batch_size": 4, **(training or {})}),
         contrasts=CONTRASTS,
-        tasks=tasks or {"north": ["T1w->T2w", "T1w->FLAIR"], "south": ["T1w->T2w"]},
+        sites={
+            name: Site(data=BidsData(path=Path("nowhere")), tasks=tuple(texts))
+            for name, texts in (tasks or {"north": ["T1w->T2w", "T1w->FLAIR"], "south": ["T1w->T2w"]}).items()
+        },
     )

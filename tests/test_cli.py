@@ -74,7 +74,7 @@ def refused(*arguments: object, says: list[str], status: int | None = None) -> N
         ("  bridge:", "  pooled:", ["sites.pooled", "cannot be called"]),
         ("T2w->PDw", "T2w->XX", ["run.yaml:7", "'XX' in 'T2w->XX'", "(T1w, T2w, PDw)"]),
         ("T2w->PDw", "T2w", ["write 'SOURCE->TARGET'"]),
-        ("[T1w, T2w, PDw]", "[T1w]", ["contrasts", "at least 2"]),
+        ("[T1w, T2w, PDw]", "[T1w]", ("T2w", "is not among `contrasts` (T1w)")),
         ("[T1w, T2w, PDw]", "T1w", ["contrasts", "must be a list"]),
         ("{name: pflsynth}", "{name: pflsnyth}", ["run.yaml:13", "did you mean 'pflsynth'", "fedavg"]),
         ("{name: pflsynth}", "{name: pflsynth, preset: [x]}", ["run.yaml:13", "not a preset"]),

@@ -46,7 +46,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[T1w->T2w]", "[T1w]", r"run\.yaml:6: .*'T1w' is not a task; write 'SOURCE->TARGET'"),
         ("[T1w->T2w]", "[T1w->T1w]", "same source and target"),
         ("[T1w->T2w]", "[T1w->T2w, T1w->T2w]", "listed twice"),
-        ("[T1w->T2w]", "[]", r"run\.yaml:6: sites\.north\.tasks"),
+        ("[T1w->T2w]", "[]", r"run\.yaml:4: sites\.north: needs either `tasks`"),
         ("format: bids", "format: bidz", r"run\.yaml:5: sites\.north\.data: .*bidz"),
         ("path: data/north", "paht: data/north", r"run\.yaml:5: .*paht"),
         (

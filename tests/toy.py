@@ -17,7 +17,7 @@ from polysite import recipe
 from polysite.config import Section
 from polysite.federation.crew import Crew
 from polysite.seeds import numpy_stream, torch_stream
-from polysite.tasks.task import Effort
+from polysite.tasks.task import Effort, Pass
 
 
 class Part(nn.Module):
@@ -52,7 +52,7 @@ class Toy:
         noisy: bool = False
 
     def __init__(self, settings: "Toy.Settings", **others: Any) -> None:
-        self.settings, self.sites, self.training = settings, list(others["tasks"]), others["training"]
+        self.settings, self.sites, self.training = settings, list(others["sites"]), others["training"]
 
     def build(self, site: str | None, seed: int | None, device: str | None = None) -> ToyModel:
         model = ToyModel(self.settings.size)
@@ -61,6 +61,9 @@ class Toy:
                 for name, part in self.networks(model).items():
                     part.w.normal_(generator=torch_stream(seed, name))
         return model
+
+    def private(self) -> tuple[str, ...]:
+        return ()
 
     def networks(self, model: nn.Module) -> Mapping[str, nn.Module]:
         return {"body": model.body, "head": model.head}
@@ -88,6 +91,7 @@ class Toy:
         optimisers: Mapping[str, Optimizer],
         *,
         penalty: Any = None,
+        guide: Any = None,
         after_step: Any = None,
         only: Collection[str] | None = None,
     ) -> dict[str, float]:
@@ -101,7 +105,13 @@ class Toy:
                 + 0.5 * (model.head.w - centre[:2]).square().sum()
             )
             model.zero_grad()
-            (loss if penalty is None else loss + penalty(model)).backward()
+            if penalty is not None:
+                loss = loss + penalty(model)
+            if guide is not None:
+                loss = loss + guide(
+                    Pass(model.body.w, lambda values: values.get("body.w", model.body.w).detach())
+                )
+            loss.backward()
             for optimiser in optimisers.values():
                 optimiser.step()
             for part in self.networks(model).values():

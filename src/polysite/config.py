@@ -221,12 +221,46 @@ def _task_text(text: str) -> str:
     return "->".join(parse_task(text))
 
 
+LabelValue = Annotated[int, Field(ge=1, le=65_535)]
+
+
 class Site(Section):
-    """One hospital: its scans and what it wants to learn."""
+    """One hospital: its scans and what it wants to learn, by ``tasks`` or by ``labels``."""
 
     data: SiteData
-    tasks: tuple[Annotated[str, AfterValidator(_task_text)], ...] = Field(min_length=1)
+    tasks: tuple[Annotated[str, AfterValidator(_task_text)], ...] = Field(
+        default=(), description="synthesis: what is made from what, 'T1w->T2w'"
+    )
+    labels: dict[Name, LabelValue | tuple[LabelValue, ...]] = Field(
+        default={},
+        description="segmentation: class -> its value in this site's label images (or several that are one "
+        "class here); a class that is not named is not labelled at this site",
+    )
+    part_of: dict[Name, Name] = Field(
+        default={},
+        description="segmentation: class that is not labelled here -> class whose label its voxels have; "
+        "default: the background",
+    )
     prepare: Prepare | None = Field(default=None, description="replaces the run's `prepare` at this site")
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> "Site":
+        if bool(self.tasks) == bool(self.labels):
+            raise ValueError(
+                "needs either `tasks` (synthesis) or `labels` (segmentation)"
+                + (", not both" if self.tasks else "")
+            )
+        return self
+
+    @field_validator("labels")
+    @classmethod
+    def _one_meaning(cls, labels: dict[str, int | tuple[int, ...]]) -> dict[str, int | tuple[int, ...]]:
+        values = [value for given in labels.values() for value in values_of(given)]
+        if len(set(values)) < len(values):
+            raise ValueError(f"a value stands for two classes: {labels}")
+        if "background" in labels:
+            raise ValueError("'background' is every value that no class has; leave it out")
+        return labels
 
     @field_validator("tasks")
     @classmethod
@@ -234,6 +268,11 @@ class Site(Section):
         if len(set(tasks)) < len(tasks):
             raise ValueError(f"a task is listed twice: {', '.join(tasks)}")
         return tasks
+
+
+def values_of(given: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The values of one class in a site's label images; the first is what a prediction is written with."""
+    return (given,) if isinstance(given, int) else given
 
 
 class Training(Section):
@@ -270,6 +309,10 @@ class Evaluate(Section):
     split: Literal["test", "validation", "train"] = "test"
 
 
+GOALS = {"synthesis": "tasks", "segmentation": "labels"}
+"""Task -> the key by which a site says what it wants to learn."""
+
+
 class Run(Section):
     """A whole run."""
 
@@ -284,7 +327,7 @@ class Run(Section):
     cache: Path = Field(
         default=Path(".polysite-cache"), description="folder of prepared cases and phantoms, shared by runs"
     )
-    contrasts: tuple[Name, ...] = Field(min_length=2, description="in the order of the networks' codes")
+    contrasts: tuple[Name, ...] = Field(min_length=1, description="in the order of the networks' codes")
     sites: dict[Name, Site] = Field(min_length=1)
     task: Component = Component(name="synthesis")
     network: Component = Component(name="pflsynth")
@@ -307,7 +350,13 @@ class Run(Section):
                 raise _at(
                     [*section, "reference"], f"{prepare.reference!r} is not among `contrasts` ({known})"
                 )
+        goal = GOALS.get(self.task.name)
         for name, site in self.sites.items():
+            if goal and not getattr(site, goal):
+                raise _at(
+                    ["sites", name],
+                    f"needs `{goal}`, because the run's task is {self.task.name}",
+                )
             if name == RESERVED_SITE:
                 raise _at(
                     ["sites", name], f"a site cannot be called {name!r}: it names all data in one place"

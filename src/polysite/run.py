@@ -29,7 +29,8 @@ Prepared = dict[str, dict[str, list[PreparedCase]]]
 
 def plan(run: Run) -> dict[str, Any]:
     """What would leave each site; reads no data."""
-    task, algorithm = make_task(run), make_algorithm(run)
+    task = make_task(run)
+    algorithm = make_algorithm(run, task)
     return describe(make_plans(run, task, algorithm))
 
 

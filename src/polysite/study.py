@@ -12,8 +12,8 @@ from polysite.cases import Progress
 from polysite.config import Name, Run, Section
 from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
-from polysite.federation.crew import make_algorithm
 from polysite.predictions import evaluate
+from polysite.registry import lookup
 from polysite.run import create, differences, open_run
 
 Telling = Callable[[], AbstractContextManager[Progress | None]]
@@ -89,5 +89,7 @@ def compare(
             with telling() as tell:
                 evaluate(folder, tell)
         scores += read_scores(folder / "scores.csv")
-    references = {label for (label, _), run in runs.items() if make_algorithm(run).pools_data}
+    references = {
+        label for (label, _), run in runs.items() if lookup("algorithms", run.algorithm.name).pools_data
+    }
     return folders, scores, references

@@ -42,6 +42,7 @@ class Fit(Protocol):
         model: nn.Module,
         *,
         penalty: Callable[[nn.Module], Tensor] | None = None,
+        guide: Callable[[Any], Tensor] | None = None,
         after_step: Callable[[nn.Module], None] | None = None,
         only: Collection[str] | None = None,
     ) -> None:

@@ -33,15 +33,19 @@ def make_task(run: Run) -> Task:
         network=run.network,
         training=run.training,
         contrasts=run.contrasts,
-        tasks={name: site.tasks for name, site in run.sites.items()},
+        sites=run.sites,
         device=run.device,
     )
     return task
 
 
-def make_algorithm(run: Run) -> Algorithm:
-    """The run's algorithm."""
-    algorithm: Algorithm = lookup("algorithms", run.algorithm.name)(settings_of("algorithms", run.algorithm))
+def make_algorithm(run: Run, task: Task) -> Algorithm:
+    """The run's algorithm; what the task cannot share is private in addition to what the settings say."""
+    settings = settings_of("algorithms", run.algorithm)
+    private = (*settings.private, *task.private())
+    algorithm: Algorithm = lookup("algorithms", run.algorithm.name)(
+        settings.model_copy(update={"private": private})
+    )
     return algorithm
 
 
@@ -96,7 +100,8 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
     folder : Path
         The run folder; states are kept below it.
     """
-    task, algorithm = make_task(run), make_algorithm(run)
+    task = make_task(run)
+    algorithm = make_algorithm(run, task)
     plans = make_plans(run, task, algorithm)
     seed = derive(run.seed, "initial")
     slots: dict[tuple[str, ...], Slot] = {}

@@ -17,7 +17,7 @@ from polysite.federation.optimisers import moments, restore
 from polysite.federation.share import SitePlan
 from polysite.federation.store import Saver, Store
 from polysite.seeds import derive
-from polysite.tasks.task import AfterStep, Effort, Penalty, Task, TrainingData, rate_factor
+from polysite.tasks.task import AfterStep, Effort, Guide, Penalty, Task, TrainingData, rate_factor
 
 
 @dataclass
@@ -188,6 +188,7 @@ class Site:
             model: nn.Module,
             *,
             penalty: Penalty | None = None,
+            guide: Guide | None = None,
             after_step: AfterStep | None = None,
             only: Collection[str] | None = None,
         ) -> None:
@@ -209,6 +210,7 @@ class Site:
                     effort,
                     slot.optimisers,
                     penalty=penalty,
+                    guide=guide,
                     after_step=after_step,
                     only=only,
                 )

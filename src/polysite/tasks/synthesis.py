@@ -4,7 +4,6 @@ Losses and steps as in Dalmaz et al. (Medical Image Analysis 2024), section 3: l
 100 times the mean absolute error; one discriminator step, then one generator step, on the same fake.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from polysite.config import Component, Section, Training, parse_task, settings_of
+from polysite.config import Component, Section, Site, Training, parse_task, settings_of
 from polysite.data.cache import PreparedCase
 from polysite.data.sampling import frame, unframe
 from polysite.networks.arrange import arrange
@@ -25,8 +24,9 @@ from polysite.networks.dropout import seed_dropout
 from polysite.networks.initialise import initialise
 from polysite.registry import lookup
 from polysite.seeds import derive, numpy_stream, torch_stream
+from polysite.tasks.loop import descend, shadow, train
 from polysite.tasks.slices import Batch, PooledSlices, SiteSlices
-from polysite.tasks.task import AfterStep, Effort, Penalty
+from polysite.tasks.task import AfterStep, Effort, Guide, Pass, Penalty
 
 
 class SynthesisModel(nn.Module):
@@ -71,8 +71,8 @@ class Synthesis:
         The generator: a registered network, which takes ``(source, site, source_contrast, target_contrast)``.
     contrasts : sequence of str
         In code order.
-    tasks : mapping of str to sequence of str
-        Site -> its tasks; the order of the sites is the order of their codes.
+    sites : mapping of str to Site
+        With their tasks; the order of the sites is the order of their codes.
     """
 
     class Settings(Section):
@@ -92,14 +92,14 @@ class Synthesis:
         network: Component,
         training: Training,
         contrasts: Sequence[str],
-        tasks: Mapping[str, Sequence[str]],
+        sites: Mapping[str, Site],
         device: str = "cpu",
     ) -> None:
         self.settings = settings
         self.training = training
         self.contrasts = tuple(contrasts)
-        self.tasks = dict(tasks)
-        self.site_codes = {site: code for code, site in enumerate(tasks)}
+        self.tasks = {name: site.tasks for name, site in sites.items()}
+        self.site_codes = {name: code for code, name in enumerate(sites)}
         self.device = torch.device(device)
         self._network_class: Any = lookup("networks", network.name)
         self._network_settings: Any = settings_of("networks", network)
@@ -134,6 +134,10 @@ class Synthesis:
         for network in model.to(self.device).networks().values():
             arrange(network, channels_last=self.training.channels_last, compiled=self.training.compile)
         return model
+
+    def private(self) -> tuple[str, ...]:
+        """Nothing beyond what the method keeps."""
+        return ()
 
     def networks(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Generator and discriminators by name."""
@@ -171,30 +175,22 @@ class Synthesis:
         optimisers: Mapping[str, Optimizer],
         *,
         penalty: Penalty | None = None,
+        guide: Guide | None = None,
         after_step: AfterStep | None = None,
         only: Collection[str] | None = None,
     ) -> dict[str, float]:
         """Train in place for one round; see ``polysite.tasks.task.Task.fit``."""
         assert isinstance(model, SynthesisModel)
-        model.train()
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(only is None or name in only)
-        for optimiser in optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = self.training.learning_rate * effort.rate_factor
         seed_dropout(model, derive(effort.seed, "dropout"))
-        rng = numpy_stream(effort.seed, "slices")
-        sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        n_steps = 0
-        for batch in data.batches(rng, effort.n_steps, effort.batch_size):
-            losses = self.step(model, batch.to(self.device), optimisers, penalty)
-            for name, value in losses.items():
-                sums[name] += value
-            n_steps += 1
-            if after_step is not None:
-                after_step(model)
-        model.requires_grad_(True)
-        return {name: float(value) / n_steps for name, value in sums.items()}
+        return train(
+            model,
+            data.batches(numpy_stream(effort.seed, "slices"), effort.n_steps, effort.batch_size),
+            optimisers,
+            lambda batch: self.step(model, batch.to(self.device), optimisers, penalty, guide),
+            learning_rate=self.training.learning_rate * effort.rate_factor,
+            after_step=after_step,
+            only=only,
+        )
 
     def step(
         self,
@@ -202,10 +198,12 @@ class Synthesis:
         batch: Batch,
         optimisers: Mapping[str, Optimizer],
         penalty: Penalty | None = None,
+        guide: Guide | None = None,
     ) -> dict[str, Tensor]:
         """One discriminator step, then one generator step, on the same fake; the losses, detached."""
+        inputs = (batch.source, batch.site, batch.source_contrast, batch.target_contrast)
         with self._precision():
-            fake = model.generator(batch.source, batch.site, batch.source_contrast, batch.target_contrast)
+            fake = model.generator(*inputs)
         fake = fake.float()
         parts = self._by_task(batch)
 
@@ -218,7 +216,7 @@ class Synthesis:
                 true = judge(source, batch.target[rows])
             loss = 0.5 * (false.float().square().mean() + (true.float() - 1).square().mean())
             discriminator_loss = discriminator_loss + share * loss
-        _descend(
+        descend(
             discriminator_loss if penalty is None else discriminator_loss + penalty(model),
             [optimisers[f"discriminators.{key}"] for key in parts],
         )
@@ -235,16 +233,23 @@ class Synthesis:
             generator_loss = (
                 self.settings.adversarial_weight * adversarial_loss + self.settings.l1_weight * l1_loss
             )
-            _descend(
-                generator_loss if penalty is None else generator_loss + penalty(model),
-                [optimisers["generator"]],
-            )
+            total = generator_loss if penalty is None else generator_loss + penalty(model)
+            if guide is not None:
+                total = total + guide(Pass(fake, lambda values: self._again(model, values, inputs)))
+            descend(total, [optimisers["generator"]])
         return {
             "generator": generator_loss.detach(),
             "adversarial": adversarial_loss.detach(),
             "l1": l1_loss.detach(),
             "discriminator": discriminator_loss.detach(),
         }
+
+    def _again(
+        self, model: SynthesisModel, values: Mapping[str, Tensor], inputs: tuple[Tensor, ...]
+    ) -> Tensor:
+        with self._precision():
+            fake: Tensor = shadow(model, values, "generator", inputs)
+        return fake.float()
 
     def _by_task(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of a batch by task key, in code order."""
@@ -306,17 +311,6 @@ class Synthesis:
             with self._precision():
                 made.append(model.generator(chunk.to(self.device), *on_device).float().cpu())
         return unframe(torch.cat(made)[:, 0].numpy(), window)
-
-
-def _descend(loss: Tensor, optimisers: Sequence[Optimizer]) -> None:
-    """One step of the optimisers on a loss; none where nothing that the loss depends on is trained."""
-    if not loss.requires_grad:
-        return
-    for optimiser in optimisers:
-        optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    for optimiser in optimisers:
-        optimiser.step()
 
 
 @contextmanager

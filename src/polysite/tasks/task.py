@@ -12,6 +12,20 @@ Penalty = Callable[[nn.Module], Tensor]
 AfterStep = Callable[[nn.Module], None]
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass of a training step, as a method may look at it."""
+
+    output: Any
+    """What the trained network gave, with gradients: the task's own kind."""
+    again: Callable[[Mapping[str, Tensor]], Any]
+    """The same network on the same samples with other values, by their names in ``model.state_dict()`` (the
+    model's own where a name is missing): an output of the same kind, without gradients; the model stays as it is."""
+
+
+Guide = Callable[[Pass], Tensor]
+
+
 class TrainingData(Protocol):
     """A site's training samples as a task sees them."""
 
@@ -51,6 +65,10 @@ class Task(Protocol):
         """
         ...
 
+    def private(self) -> tuple[str, ...]:
+        """Patterns of names that mean another thing at every site and therefore cannot leave it."""
+        ...
+
     def networks(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """The model's networks; each name is the prefix of its tensors in ``model.state_dict()``."""
         ...
@@ -75,6 +93,7 @@ class Task(Protocol):
         optimisers: Mapping[str, Optimizer],
         *,
         penalty: Penalty | None = None,
+        guide: Guide | None = None,
         after_step: AfterStep | None = None,
         only: Collection[str] | None = None,
     ) -> dict[str, float]:
@@ -84,6 +103,8 @@ class Task(Protocol):
         ----------
         penalty
             Added to the loss of the trained networks at every step (FedProx, SCAFFOLD, Ditto).
+        guide
+            A loss of the step's own forward pass, added as well (MOON, distillation from a teacher).
         after_step
             Called with the model after every optimiser step (a momentum teacher).
         only

@@ -1,0 +1,83 @@
+"""The training loop of every task: one round, one optimiser step after another."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from polysite.tasks.task import AfterStep
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[Any],
+    optimisers: Mapping[str, Optimizer],
+    step: Callable[[Any], Mapping[str, Tensor]],
+    *,
+    learning_rate: float,
+    after_step: AfterStep | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, float]:
+    """Train in place; the mean of every loss that the steps gave.
+
+    Parameters
+    ----------
+    step : callable
+        Takes a batch, moves the optimisers and gives the losses by name, detached; what a step does not name
+        counts as absent, not as 0.
+    learning_rate : float
+        Of all optimisers in this round.
+    after_step, only
+        See ``polysite.tasks.task.Task.fit``.
+    """
+    model.train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(only is None or name in only)
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate
+    sums: dict[str, Tensor] = {}
+    counts: defaultdict[str, int] = defaultdict(int)
+    for batch in batches:
+        for name, value in step(batch).items():
+            sums[name] = sums[name] + value if name in sums else value
+            counts[name] += 1
+        if after_step is not None:
+            after_step(model)
+    model.requires_grad_(True)
+    return {name: float(value) / counts[name] for name, value in sums.items()}
+
+
+def descend(loss: Tensor, optimisers: Iterable[Optimizer]) -> None:
+    """One step of the optimisers on a loss; none where nothing that the loss depends on is trained."""
+    if not loss.requires_grad:
+        return
+    optimisers = list(optimisers)
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for optimiser in optimisers:
+        optimiser.step()
+
+
+def shadow(model: nn.Module, values: Mapping[str, Tensor], network: str, inputs: tuple[Any, ...]) -> Any:
+    """What one network of a model gives with other values: in training mode, without gradients.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        By names of ``model.state_dict()``; a name that is missing keeps the model's own value. Buffers that a
+        pass changes (batch-norm statistics) are changed in copies.
+    network : str
+        The network's name, the prefix of its tensors.
+    """
+    prefix = f"{network}."
+    module = model.get_submodule(network)
+    own = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    other = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    other = {name: value.clone() if name in own else value for name, value in other.items()}
+    with torch.no_grad():
+        return torch.func.functional_call(module, {**own, **other}, inputs)
