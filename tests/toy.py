@@ -1,12 +1,14 @@
 """A task small enough to work out by hand: each site pulls a vector towards its own centre.
 
 Loss of site k: ``½ ‖w - c_k‖²``, plain gradient descent. The model has a float vector ``body.w``, a float
-``head.w`` and an integer buffer ``body.steps`` that counts steps, so what travels can be told apart.
+``head.w`` and an integer buffer ``body.steps`` that counts steps, so what travels can be told apart. With
+``task.norm`` also a normalisation layer whose name does not say so, ``calm``, and a part whose name has the
+letters of one, ``subnet``.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +30,25 @@ class Part(nn.Module):
 
 
 class ToyModel(nn.Module):
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, norm: bool = False) -> None:
         super().__init__()
         self.body, self.head = Part(size), Part(2)
+        if norm:
+            self.subnet, self.calm = Part(2), nn.GroupNorm(1, 2)
+
+
+class Output(NamedTuple):
+    """What the toy model gives a method to look at: two classes, two channels, four places."""
+
+    logits: Tensor
+    features: dict[str, Tensor]
+
+
+def look(values: Mapping[str, Tensor]) -> Output:
+    """The output for some values; head and body have their say in all parts of it."""
+    places = torch.linspace(-1, 1, 8).view(1, 2, 1, 1, 4)
+    body, head = (values[f"{name}.w"][:2].view(1, 2, 1, 1, 1) for name in ("body", "head"))
+    return Output(body + head + places, {"global": body + places, "local": head * places})
 
 
 @dataclass
@@ -50,23 +68,25 @@ class Toy:
     class Settings(Section):
         size: int = 3
         noisy: bool = False
+        norm: bool = False
 
     def __init__(self, settings: "Toy.Settings", **others: Any) -> None:
         self.settings, self.sites, self.training = settings, list(others["sites"]), others["training"]
 
     def build(self, site: str | None, seed: int | None, device: str | None = None) -> ToyModel:
-        model = ToyModel(self.settings.size)
+        model = ToyModel(self.settings.size, self.settings.norm)
         if seed is not None:
             with torch.no_grad():
                 for name, part in self.networks(model).items():
-                    part.w.normal_(generator=torch_stream(seed, name))
+                    if isinstance(part, Part):
+                        part.w.normal_(generator=torch_stream(seed, name))
         return model
 
     def private(self) -> tuple[str, ...]:
         return ()
 
     def networks(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        return {"body": model.body, "head": model.head}
+        return dict(model.named_children())
 
     def optimisers(self, model: nn.Module) -> Mapping[str, Optimizer]:
         rate = self.training.learning_rate
@@ -104,18 +124,29 @@ class Toy:
                 0.5 * (model.body.w - centre).square().sum()
                 + 0.5 * (model.head.w - centre[:2]).square().sum()
             )
+            if self.settings.norm:
+                loss = loss + sum(
+                    0.5 * (p - centre[:2]).square().sum()
+                    for part in (model.subnet, model.calm)
+                    for p in part.parameters()
+                )
             model.zero_grad()
             if penalty is not None:
                 loss = loss + penalty(model)
             if guide is not None:
+                own = dict(model.named_parameters())
                 loss = loss + guide(
-                    Pass(model.body.w, lambda values: values.get("body.w", model.body.w).detach())
+                    Pass(
+                        look(own),
+                        lambda values, own=own: look({k: v.detach() for k, v in {**own, **values}.items()}),
+                    )
                 )
             loss.backward()
             for optimiser in optimisers.values():
                 optimiser.step()
-            for part in self.networks(model).values():
-                part.steps += 1
+            for part in model.children():
+                if isinstance(part, Part):
+                    part.steps += 1
             if after_step is not None:
                 after_step(model)
             total, n = total + float(loss.detach()), n + 1

@@ -288,6 +288,9 @@ class Training(Section):
     batch_size: int = Field(default=1, ge=1, le=4096)
     learning_rate: float = Field(default=2e-4, gt=0, le=10)
     betas: tuple[Beta, Beta] = (0.5, 0.999)
+    epochs_per_round: int = Field(
+        default=1, ge=1, le=1000, description="how often a site does these batches in a round"
+    )
     flat_rounds: int | None = Field(
         default=None, ge=0, description="rounds before the linear decay begins; default: half of them"
     )

@@ -19,6 +19,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "networks": {
         "pflsynth": "polysite.networks.generator:Generator",
+        "fedcrld": "polysite.networks.crld:CRLD",
     },
     "tasks": {
         "synthesis": "polysite.tasks.synthesis:Synthesis",
@@ -28,6 +29,11 @@ TABLES: dict[str, dict[str, str]] = {
         "fedavg": "polysite.algorithms.algorithm:Algorithm",
         "central": "polysite.algorithms.central:Central",
         "pflsynth": "polysite.algorithms.pflsynth:PFLSynth",
+        "fedprox": "polysite.algorithms.fedprox:FedProx",
+        "fedbn": "polysite.algorithms.fedbn:FedBN",
+        "ditto": "polysite.algorithms.ditto:Ditto",
+        "moon": "polysite.algorithms.moon:Moon",
+        "fedcrld": "polysite.algorithms.fedcrld:FedCRLD",
     },
     "engines": {
         "here": "polysite.engines.here:Here",

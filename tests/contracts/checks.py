@@ -86,15 +86,14 @@ def arrives(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
         return visit(round_, state, sites)
 
     engine.visit = noted  # type: ignore[method-assign]
-    task = crew.task
-    fit = task.fit
+    local = crew.algorithm.local
     starts: list[dict[str, Tensor]] = []
 
-    def watched(model: Any, *rest: Any, **how: Any) -> Any:
+    def watched(site: Any, model: Any, *rest: Any) -> Any:
         starts.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return fit(model, *rest, **how)
+        return local(site, model, *rest)
 
-    task.fit = watched
+    crew.algorithm.local = watched
     # the sites have a state of their own before anything arrives
     for index, site in enumerate(crew.sites.values()):
         own = {name: tensor + index + 1 for name, tensor in site.slot().initial.items()}
@@ -141,35 +140,43 @@ def dtypes(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
 
 
 def own_parts(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
-    """A site's final model has the private values of that site's last version."""
+    """A site's final model is what its method evaluates, from that site's own last version."""
     crew = fresh(toy_crew, 3, algorithm)
     run(crew)
     for name in crew.run.sites:
         site = crew.sites.get(name) or crew.sites["pooled"]
         kept, _ = site.store.load(crew.run.training.rounds, prefix="private/")
-        model = final(crew, name)
+        memory, _ = site.store.load(crew.run.training.rounds, prefix="memory/")
         assert set(kept) == set(site.plan.private)
-        assert all(torch.equal(model[key], tensor) for key, tensor in kept.items()), name
+        meant = crew.algorithm.evaluated(memory, {**kept, **server_state(crew)})
+        model = final(crew, name)
+        assert set(model) == set(site.plan.shared) | set(site.plan.private)
+        assert all(torch.equal(tensor, meant[key]) for key, tensor in model.items()), name
 
 
 def validated_is_evaluated(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
-    """What a site validates in a round is what the server holds on top of its own part."""
+    """What a site validates in a round is the model that it would be left with if the run ended there."""
     crew = fresh(toy_crew, 2, algorithm)
     events: list[dict[str, Any]] = []
-    states: list[Mapping[str, Tensor]] = []
-    aggregate = crew.algorithm.aggregate
+    bodies: list[Tensor] = []
+    engine = Here(Here.Settings(threads=1), crew)
+    visit = engine.visit
 
-    def noted(state: Mapping[str, Tensor], messages: Any) -> Any:
-        states.append(state)
-        return aggregate(state, messages)
+    def noted(round_: int, state: Mapping[str, Tensor], sites: Any) -> Any:
+        crew.saver.wait()
+        for site in crew.sites.values():
+            whole = site.final(round_, state) if round_ else {**site.slot().initial, **state}
+            bodies.append(whole["body.w"].clone())
+        return visit(round_, state, sites)
 
-    crew.algorithm.aggregate = noted
-    run(crew, events.append)
-    for event in events:
-        if event["event"] == "site":
-            centre = float((-2) ** int(event["site"][-1]))
-            loss = 0.5 * float((states[event["round"]]["body.w"] - centre).square().sum())
-            np.testing.assert_allclose(event["validation"]["loss"], loss, rtol=1e-5)
+    engine.visit = noted  # type: ignore[method-assign]
+    server.federate(crew, engine, events.append)
+    visits = [event for event in events if event["event"] == "site"]
+    assert len(visits) == len(bodies)
+    for event, body in zip(visits, bodies, strict=True):
+        centre = float((-2) ** int(event["site"][-1]))
+        loss = 0.5 * float((body - centre).square().sum())
+        np.testing.assert_allclose(event["validation"]["loss"], loss, rtol=1e-5)
 
 
 def models_of(folder: Path) -> dict[str, bytes]:
@@ -234,3 +241,85 @@ def partition(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
     for site in fresh(toy_crew, 2, algorithm).sites.values():
         assert set(site.plan.shared) | set(site.plan.private) == set(site.slot().model.state_dict())
         assert not set(site.plan.shared) & set(site.plan.private)
+
+
+def neutral(toy_crew: CrewMaker, algorithm: Settings) -> None:
+    """With its extras at 0 a method is federated averaging of what it shares, bit for bit."""
+    over = {"task": {"noisy": True}}
+    crew = fresh(toy_crew, 3, algorithm, **over)
+    run(crew)
+    plain = {
+        "name": "fedavg",
+        "private": list(crew.sites["site0"].plan.private),
+        "weights": crew.algorithm.settings.weights,
+    }
+    average = fresh(toy_crew, 3, plain, **over)
+    run(average)
+    made, meant = server_state(crew), server_state(average)
+    assert set(made) == set(meant)
+    assert all(torch.equal(tensor, meant[name]) for name, tensor in made.items())
+    for site in crew.run.sites:  # also what stays
+        kept, other = (
+            c.sites[site].store.load(c.run.training.rounds, prefix="private/")[0] for c in (crew, average)
+        )
+        assert all(torch.equal(tensor, other[name]) for name, tensor in kept.items()), site
+
+
+DITTO_ALONE: Settings = {"name": "ditto", "pull": 0}
+
+
+def alone(toy_crew: CrewMaker, algorithm: Settings = DITTO_ALONE) -> None:
+    """A personal model that nothing pulls is what the site learns alone, bit for bit."""
+    over = {"task": {"noisy": True}}
+    crew, local = (fresh(toy_crew, 3, chosen, **over) for chosen in (algorithm, {"name": "local"}))
+    run(crew)
+    run(local)
+    for site in crew.run.sites:
+        made, meant = final(crew, site), final(local, site)
+        assert all(torch.equal(tensor, meant[name]) for name, tensor in made.items()), site
+
+
+HISTORY: Settings = {"name": "fedcrld", "shared": ["body.*"], "momentum": 0.75}
+
+
+def history(toy_crew: CrewMaker, algorithm: Settings = HISTORY) -> None:
+    """After k steps of all rounds a site's teacher is ``m^k θ_0 + (1 - m) Σ m^(k - i) θ_i`` of its own steps."""
+    crew = fresh(toy_crew, 2, algorithm)
+    fit, now = crew.task.fit, [""]
+    seen: dict[str, list[Mapping[str, Tensor]]] = {site: [] for site in crew.sites}
+
+    def watched(model: Any, data: Any, *rest: Any, after_step: Any = None, **how: Any) -> Any:
+        def noted(model: Any) -> None:
+            seen[now[0]].append({name: p.detach().double() for name, p in model.named_parameters()})
+            after_step(model)
+
+        return fit(model, data, *rest, after_step=noted, **how)
+
+    crew.task.fit = watched
+    news = crew.initial()
+    starts = {name: tensor.double() for name, tensor in crew.sites["site0"].slot().initial.items()}
+    for round_ in range(3):
+        messages = []
+        for now[0], site in crew.sites.items():
+            messages.append(site.work(round_, news))
+        news = crew.algorithm.aggregate(news, messages)
+    crew.saver.wait()
+    m = algorithm["momentum"]
+    for site, steps in seen.items():
+        assert len(steps) == 3 * crew.run.training.steps_per_round
+        teacher, _ = crew.sites[site].store.load(3, prefix="memory/teacher/")
+        for name in ("body.w", "head.w"):
+            meant = m ** len(steps) * starts[name] + (1 - m) * sum(
+                m ** (len(steps) - i) * step[name] for i, step in enumerate(steps, start=1)
+            )
+            np.testing.assert_allclose(teacher[name].numpy(), meant.numpy(), rtol=1e-5, atol=1e-6)
+
+
+FEDBN: Settings = {"name": "fedbn", "private": []}
+
+
+def norms_stay(toy_crew: CrewMaker, algorithm: Settings = FEDBN) -> None:
+    """The normalisation layer stays, which is not called so; all else travels, whatever its name."""
+    plan = fresh(toy_crew, 2, algorithm).sites["site0"].plan
+    assert set(plan.private) == {"calm.weight", "calm.bias"}
+    assert "subnet.w" in plan.shared

@@ -14,12 +14,39 @@ from polysite.registry import TABLES
 from toy import CrewMaker
 
 # what an algorithm needs to run on the toy model, where its defaults are made for another one
-SETTINGS: dict[str, dict[str, Any]] = {"pflsynth": {"shared": ["body.*"]}}
-NAMES = sorted(TABLES["algorithms"])
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pflsynth": {"shared": ["body.*"]},
+    "fedcrld": {"shared": ["body.*"]},
+}
+ALSO: dict[str, dict[str, Any]] = {
+    "fedcrld with tokens": {
+        "name": "fedcrld",
+        **SETTINGS["fedcrld"],
+        "contrast": "infonce",
+        "n_tokens": 2,
+        "n_negatives": 3,
+    },
+    "fedcrld by its teacher": {
+        "name": "fedcrld",
+        **SETTINGS["fedcrld"],
+        "predict_with": "teacher",
+        "bank_size": 2,
+        "keep_moments": False,
+    },
+}
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "fedprox": {"mu": 0},
+    "moon": {"mu": 0},
+    "ditto": {"pull": 0},
+    "fedcrld": {"contrast_weight": 0, "distillation_weight": 0, "feature_weight": 0},
+}
+"""What makes a method federated averaging of what it shares."""
+NAMES = [*sorted(TABLES["algorithms"]), *ALSO]
+SHARING = sorted(set(NAMES) - {"local", "central"})
 
 
 def settings(name: str) -> dict[str, Any]:
-    return {"name": name, **SETTINGS.get(name, {})}
+    return ALSO.get(name) or {"name": name, **SETTINGS.get(name, {})}
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -37,7 +64,7 @@ def test_keeps_the_contract(toy_crew: CrewMaker, check: checks.Check, name: str)
     check(toy_crew, settings(name))
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"local", "central"}))
+@pytest.mark.parametrize("name", SHARING)
 @pytest.mark.parametrize("check", [checks.arrives, checks.validated_is_evaluated])
 def test_keeps_the_contract_of_those_that_share(toy_crew: CrewMaker, check: checks.Check, name: str) -> None:
     check(toy_crew, settings(name))
@@ -46,6 +73,26 @@ def test_keeps_the_contract_of_those_that_share(toy_crew: CrewMaker, check: chec
 def test_federated_averaging_moves_everything_and_equals_numpy(toy_crew: CrewMaker) -> None:
     checks.everything(toy_crew)
     checks.equals_numpy(toy_crew)
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_a_method_without_its_extras_is_federated_averaging(toy_crew: CrewMaker, name: str) -> None:
+    checks.neutral(toy_crew, {**settings(name), **NEUTRAL[name]})
+
+
+def test_the_global_model_of_ditto_is_that_of_federated_averaging_whatever_pulls(toy_crew: CrewMaker) -> None:
+    checks.neutral(toy_crew, {"name": "ditto", "pull": 3.0})
+
+
+@pytest.mark.parametrize("name", sorted({*NEUTRAL, *ALSO}))
+def test_a_method_with_its_extras_is_another(toy_crew: CrewMaker, name: str) -> None:
+    """The test above would otherwise pass where the extras do nothing at all."""
+    made = []
+    for algorithm in (settings(name), {**settings(name), **NEUTRAL[name.partition(" ")[0]]}):
+        crew = checks.fresh(toy_crew, 2, algorithm)
+        checks.run(crew)
+        made.append(checks.models_of(crew.folder)["sites/site0/model.safetensors"])
+    assert made[0] != made[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,12 +108,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(toy_crew: Cr
     assert one != other
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_one_site_is_plain_training(toy_crew: CrewMaker, name: str) -> None:
+@pytest.mark.parametrize(
+    "chosen",
+    [{**settings(name), **NEUTRAL.get(name, {})} for name in sorted(TABLES["algorithms"])],
+    ids=lambda chosen: chosen["name"],
+)
+def test_one_site_is_plain_training(toy_crew: CrewMaker, chosen: dict[str, Any]) -> None:
     """Averaging one site changes nothing: the same bytes as training alone, whatever the algorithm."""
     crew, alone = (
-        toy_crew(1, folder=folder, algorithm=chosen)
-        for folder, chosen in (("a", settings(name)), ("b", {"name": "local"}))
+        toy_crew(1, folder=folder, algorithm=algorithm)
+        for folder, algorithm in (("a", chosen), ("b", {"name": "local"}))
     )
     checks.run(crew)
     checks.run(alone)
@@ -89,19 +140,11 @@ def test_private_tensors_are_in_no_message(toy_crew: CrewMaker, name: str) -> No
 
     federate(crew, Watched(Watched.Settings(threads=1), crew), lambda event: None)
     for site in crew.sites.values():
-        private = {
-            name: tensor
-            for name, tensor in site.final(3, crew_server(crew)).items()
-            if name in site.plan.private
-        }
-        for key, tensor in private.items():
-            if tensor.numel() > 1:
-                assert not any(tensor.numpy().tobytes() in sent for sent in outgoing), key
-
-
-def crew_server(crew: Any) -> dict[str, torch.Tensor]:
-    state, _ = crew.server_store().load(3)
-    return state
+        kept, _ = site.store.load(3)
+        sent = {f"memory/previous/{key}" for key in site.plan.shared}  # moon's last model, as it was sent
+        for key, tensor in kept.items():
+            if tensor.numel() > 1 and not key.startswith("outbox/") and key not in sent:
+                assert not any(tensor.numpy().tobytes() in bytes_ for bytes_ in outgoing), key
 
 
 @pytest.mark.parametrize("name", NAMES)

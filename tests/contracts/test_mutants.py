@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,23 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from contracts import checks
+from polysite.algorithms import ditto as ditto_module
+from polysite.algorithms import fedbn as fedbn_module
+from polysite.algorithms import fedcrld as fedcrld_module
 from polysite.algorithms import mean as mean_module
-from polysite.algorithms.algorithm import Algorithm, Message
+from polysite.algorithms.algorithm import Algorithm, Message, Place
+from polysite.algorithms.ditto import Ditto
+from polysite.algorithms.fedcrld import FedCRLD
 from polysite.algorithms.mean import WeightedMean
+from polysite.algorithms.memory import copy_into
+from polysite.federation import fitting as fitting_module
 from polysite.federation import server as server_module
 from polysite.federation import site as site_module
-from polysite.federation.site import Site
+from polysite.federation.site import Site, Slot
 from toy import CrewMaker
 
 Patch = pytest.MonkeyPatch
-MUTANTS: dict[str, tuple[Callable[[Patch], None], tuple[checks.Check, ...]]] = {}
+Checked = tuple[checks.Check, checks.Settings]
+MUTANTS: dict[str, tuple[Callable[[Patch], None], tuple[Checked, ...]]] = {}
 
 
-def mutant(*red: checks.Check) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
-    """Registers a mutation and the checks that must notice it."""
+def mutant(
+    *red: checks.Check, by: checks.Settings = checks.FEDAVG
+) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """Registers a mutation, the checks that must notice it, and the algorithm that they run."""
 
     def register(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        MUTANTS[apply.__name__] = (apply, red)
+        MUTANTS[apply.__name__] = (apply, tuple((check, by) for check in red))
         return apply
 
     return register
@@ -87,7 +98,7 @@ def makes_optimisers_anew_every_round(patch: Patch) -> None:
 @mutant(checks.resume)
 def draws_samples_by_what_ran_before(patch: Patch) -> None:
     """The seed of a round is the number of rounds that this process has seen."""
-    work, derive = Site.work, site_module.derive
+    work, derive = Site.work, fitting_module.derive
     visits: Counter[int] = Counter()
     now = [0]
 
@@ -100,7 +111,7 @@ def draws_samples_by_what_ran_before(patch: Patch) -> None:
         return derive(base, *(now[0] if isinstance(name, int) else name for name in names))
 
     patch.setattr(Site, "work", counted)
-    patch.setattr(site_module, "derive", seed)
+    patch.setattr(fitting_module, "derive", seed)
 
 
 @mutant(checks.resume)
@@ -170,13 +181,13 @@ def evaluates_before_aggregation(patch: Patch) -> None:
 def validates_what_it_has_just_trained(patch: Patch) -> None:
     validate = Site._validate
 
-    def fit_first(self: Site, model: nn.Module, round_: int) -> dict[str, Any]:
+    def fit_first(self: Site, slot: Slot, round_: int) -> dict[str, Any]:
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in slot.model.parameters():
                 parameter.mul_(0.9)
-        facts = validate(self, model, round_)
+        facts = validate(self, slot, round_)
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in slot.model.parameters():
                 parameter.div_(0.9)
         return facts
 
@@ -194,16 +205,96 @@ def saves_one_sites_model_as_anothers(patch: Patch) -> None:
     patch.setattr(server_module, "write_tensors", swapped)
 
 
+@mutant(checks.history, by=checks.HISTORY)
+def overwrites_the_teacher_with_what_arrives(patch: Patch) -> None:
+    local = FedCRLD.local
+
+    def obedient(self: FedCRLD, site: Place, model: nn.Module, fit: Any, news: Mapping[str, Tensor]) -> Any:
+        for name, tensor in news.items():
+            if f"teacher/{name}" in site.memory:
+                site.memory[f"teacher/{name}"].copy_(tensor)
+        return local(self, site, model, fit, news)
+
+    patch.setattr(FedCRLD, "local", obedient)
+
+
+@mutant(checks.history, by=checks.HISTORY)
+def forgets_the_teacher_between_rounds(patch: Patch) -> None:
+    local = FedCRLD.local
+
+    def anew(self: FedCRLD, site: Place, *rest: Any) -> Any:
+        site.memory.clear()
+        return local(self, site, *rest)
+
+    patch.setattr(FedCRLD, "local", anew)
+
+
+@mutant(checks.history, by=checks.HISTORY)
+def never_moves_the_teacher(patch: Patch) -> None:
+    patch.setattr(fedcrld_module, "follow", lambda teacher, student, momentum: None)
+
+
+@mutant(checks.neutral, by={"name": "ditto"})
+def shares_the_personal_model(patch: Patch) -> None:
+    local = Ditto.local
+
+    def generous(self: Ditto, site: Place, model: nn.Module, *rest: Any) -> Any:
+        message = local(self, site, model, *rest)
+        return {name: site.memory[f"personal/{name}"] for name in message}
+
+    patch.setattr(Ditto, "local", generous)
+
+
+@mutant(checks.neutral, by={"name": "ditto"})
+def trains_the_global_model_twice(patch: Patch) -> None:
+    """The personal model is trained in the global one's place, and stays there."""
+
+    @contextmanager
+    def staying(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
+        copy_into(model.state_dict(), values)
+        yield
+
+    patch.setattr(ditto_module, "holding", staying)
+
+
+@mutant(checks.alone, by=checks.DITTO_ALONE)
+def loses_the_moments_of_a_second_model(patch: Patch) -> None:
+    patch.setattr(fitting_module, "within", lambda memory, prefix: {})
+
+
+@mutant(checks.alone, checks.own_parts, by=checks.DITTO_ALONE)
+def evaluates_the_global_model_of_ditto(patch: Patch) -> None:
+    final = Site.final
+
+    def plain(self: Site, *how: Any) -> dict[str, Tensor]:
+        with patch.context() as inner:
+            inner.setattr(Ditto, "evaluated", Algorithm.evaluated)
+            return final(self, *how)
+
+    patch.setattr(Site, "final", plain)
+
+
+@mutant(checks.norms_stay, by=checks.FEDBN)
+def finds_norm_layers_by_their_letters(patch: Patch) -> None:
+    patch.setattr(
+        fedbn_module, "of_modules", lambda model, kinds: {name for name in model.state_dict() if "bn" in name}
+    )
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_known_silent_bug_turns_its_checks_red(toy_crew: CrewMaker, name: str, monkeypatch: Patch) -> None:
     apply, red = MUTANTS[name]
-    for check in red:
+    for check, by in red:
         with monkeypatch.context() as patch:
             apply(patch)
             with pytest.raises(AssertionError):
-                check(toy_crew, checks.FEDAVG)
+                check(toy_crew, by)
 
 
-@pytest.mark.parametrize("check", sorted({check for _, red in MUTANTS.values() for check in red}, key=str))
-def test_the_checks_are_green_without_a_mutant(toy_crew: CrewMaker, check: checks.Check) -> None:
-    check(toy_crew, checks.FEDAVG)
+GREEN = {f"{check.__name__} of {by['name']}": (check, by) for _, red in MUTANTS.values() for check, by in red}
+
+
+@pytest.mark.parametrize("name", sorted(GREEN))
+def test_the_checks_are_green_without_a_mutant(toy_crew: CrewMaker, name: str) -> None:
+    check, by = GREEN[name]
+    check(toy_crew, by)

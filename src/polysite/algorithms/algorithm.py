@@ -12,6 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from polysite.algorithms.mean import WeightedMean
 from polysite.config import Section
 
+MAIN = "main"
+"""The optimiser moments that go on from round to round with what a site shares."""
+
 
 @dataclass
 class Place:
@@ -21,6 +24,8 @@ class Place:
     round: int
     memory: dict[str, Tensor] = field(default_factory=dict)
     """Never leaves the site and is part of its checkpoint: personal models, teachers, control variates."""
+    seed: int = 0
+    """Of whatever the algorithm draws at this site in this round."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,21 @@ class Fit(Protocol):
         model: nn.Module,
         *,
         penalty: Callable[[nn.Module], Tensor] | None = None,
-        guide: Callable[[Any], Tensor] | None = None,
+        guide: Callable[[Any], Tensor | Mapping[str, Tensor]] | None = None,
         after_step: Callable[[nn.Module], None] | None = None,
         only: Collection[str] | None = None,
+        moments: str | None = MAIN,
     ) -> None:
-        """Train ``model`` in place; see ``polysite.tasks.task.Task.fit``."""
+        """Train ``model`` in place; see ``polysite.tasks.task.Task.fit``.
+
+        Parameters
+        ----------
+        guide
+            May also give the parts of its loss by name: their sum is added, and each is reported.
+        moments
+            Which optimiser moments go on: the name of a second model's own, kept in the site's memory below
+            ``moments/``; None: new ones for this call, kept nowhere.
+        """
 
 
 class Algorithm:
@@ -87,8 +102,29 @@ class Algorithm:
         ``model`` already holds what arrived (``news``) in its shared names and the site's own rest.
         """
         fit(model)
+        return self.outgoing(model)
+
+    def outgoing(self, model: nn.Module) -> dict[str, Tensor]:
+        """What a model has in its shared names."""
         state = model.state_dict()
         return {name: state[name] for name in sorted(self.shared(model))}
+
+    def evaluated(self, memory: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The model that a site validates, predicts with and keeps as its final one.
+
+        Parameters
+        ----------
+        memory : mapping of str to Tensor
+            The site's; empty before its first round.
+        state : mapping of str to Tensor
+            What the server holds and the site's own rest: the answer unless a method has another model.
+
+        Returns
+        -------
+        mapping of str to Tensor
+            By the same names.
+        """
+        return state
 
     def aggregate(self, server: Mapping[str, Tensor], messages: Iterable[Message]) -> dict[str, Tensor]:
         """The server's next state from its last and the sites' messages, read once and in order."""
@@ -104,11 +140,18 @@ def matching(model: nn.Module, patterns: Iterable[str]) -> set[str]:
     return {name for name in model.state_dict() if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
-def statistics(model: nn.Module) -> set[str]:
-    """Names of batch-norm buffers, found by module type, never by the letters of a name."""
+def of_modules(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[str]:
+    """Names of the parameters and buffers of modules of some types, under every name that a module has."""
     return {
         f"{path}.{name}" if path else name
-        for path, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
-        for name, _ in module.named_buffers(recurse=False)
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, kinds)
+        for name in module.state_dict()
+    }
+
+
+def statistics(model: nn.Module) -> set[str]:
+    """Names of batch-norm buffers, found by module type, never by the letters of a name."""
+    return of_modules(model, (_BatchNorm,)) - {
+        name for name, _ in model.named_parameters(remove_duplicate=False)
     }

@@ -1,9 +1,8 @@
 """One site's round: its state in, what arrived on top, the algorithm's local work, its state out."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import torch
@@ -11,13 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polysite.algorithms.algorithm import Algorithm, Message, Place
+from polysite.algorithms.memory import holding
 from polysite.config import Training
 from polysite.errors import CheckpointError, PolysiteError
+from polysite.federation.fitting import Fitting
 from polysite.federation.optimisers import moments, restore
 from polysite.federation.share import SitePlan
 from polysite.federation.store import Saver, Store
 from polysite.seeds import derive
-from polysite.tasks.task import AfterStep, Effort, Guide, Penalty, Task, TrainingData, rate_factor
+from polysite.tasks.task import Task, TrainingData
 
 
 @dataclass
@@ -79,9 +80,19 @@ class Site:
         if round_ > 0 or self.own_start is None:
             _fill(slot.model, arrived, self.name)
         entered = time.perf_counter()
-        facts = self._validate(slot.model, round_)
-        fit, losses = self._fit(slot, round_)
-        place = Place(self.name, round_, slot.memory)
+        facts = self._validate(slot, round_)
+        fit = Fitting(
+            self.task,
+            self.data,
+            self.training,
+            site=self.name,
+            round_=round_,
+            seed=self.seed,
+            model=slot.model,
+            optimisers=slot.optimisers,
+            memory=slot.memory,
+        )
+        place = Place(self.name, round_, slot.memory, derive(self.seed, "method", round_, self.name))
         message = self.algorithm.local(place, slot.model, fit, arrived)
         undeclared = set(message) - set(self.plan.shared)
         if undeclared:
@@ -91,7 +102,7 @@ class Site:
         worked = time.perf_counter()
         outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
         facts |= {
-            "losses": losses,
+            "losses": fit.losses,
             "n_samples": self.data.n_samples,
             "bytes_in": self.plan.bytes_per_round,
             "bytes_out": sum(tensor.numel() * tensor.element_size() for tensor in outbox.values()),
@@ -102,10 +113,12 @@ class Site:
         return Message(self.name, outbox, self.data.n_samples, facts)
 
     def final(self, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The site's evaluated model: its private part after the last round and the server's shared part."""
+        """The site's evaluated model: the server's shared part and its private part after the last round, or
+        what the method evaluates instead."""
         private, _ = self._load(version, "private/")
+        memory, _ = self._load(version, "memory/")
         shared = {name: server[name] for name in self.plan.shared}
-        whole = {**private, **shared}
+        whole = dict(self.algorithm.evaluated(memory, {**private, **shared}))
         missing = (set(self.plan.shared) | set(self.plan.private)) - set(whole)
         if missing:
             raise CheckpointError(f"{self.store.path(version)}: lacks {sorted(missing)[0]!r}")
@@ -169,54 +182,18 @@ class Site:
             raise PolysiteError(f"{self.name}: the server did not send {sorted(missing)[0]!r}")
         return {name: news[name] for name in self.plan.shared}
 
-    def _validate(self, model: nn.Module, round_: int) -> dict[str, Any]:
-        """Losses on held-out data of the model that would be evaluated now: what arrived and the site's own."""
+    def _validate(self, slot: Slot, round_: int) -> dict[str, Any]:
+        """Losses on held-out data of the model that would be evaluated now."""
         every = self.training.validate_every
         if self.validation is None or every == 0 or round_ % every:
             return {"validation": None}
         seed = derive(self.seed, "validation", self.name)
-        return {
-            "validation": self.task.validate(model, self.validation, self.training.validation_slices, seed)
-        }
-
-    def _fit(self, slot: Slot, round_: int) -> tuple[Any, dict[str, float]]:
-        """The task's loop bound to this site and round, and the dictionary that its losses go to."""
-        losses: dict[str, float] = {}
-        training, numbers = self.training, count()
-
-        def fit(
-            model: nn.Module,
-            *,
-            penalty: Penalty | None = None,
-            guide: Guide | None = None,
-            after_step: AfterStep | None = None,
-            only: Collection[str] | None = None,
-        ) -> None:
-            effort = Effort(
-                n_steps=training.steps_per_round,
-                batch_size=training.batch_size,
-                rate_factor=rate_factor(
-                    round_,
-                    rounds=training.rounds,
-                    flat_rounds=training.flat_rounds,
-                    end=training.schedule_end,
-                ),
-                seed=derive(self.seed, "fit", round_, self.name, next(numbers)),
-            )
-            losses.update(
-                self.task.fit(
-                    model,
-                    self.data,
-                    effort,
-                    slot.optimisers,
-                    penalty=penalty,
-                    guide=guide,
-                    after_step=after_step,
-                    only=only,
-                )
-            )
-
-        return fit, losses
+        state = slot.model.state_dict()
+        values = self.algorithm.evaluated(slot.memory, state)
+        others = {name: tensor for name, tensor in values.items() if tensor is not state[name]}
+        with holding(slot.model, others):
+            losses = self.task.validate(slot.model, self.validation, self.training.validation_slices, seed)
+        return {"validation": losses}
 
 
 @torch.no_grad()
