@@ -22,6 +22,8 @@ Settings = Mapping[str, Any]
 Check = Callable[[CrewMaker, Settings], None]
 
 FEDAVG: Settings = {"name": "fedavg", "private": ["head.*"]}
+NOISY: Settings = {"task": {"noisy": True}}
+"""Samples that differ, so that it matters which ones a step sees."""
 _folders = count()
 
 
@@ -184,10 +186,12 @@ def models_of(folder: Path) -> dict[str, bytes]:
 
 
 def resume(
-    toy_crew: CrewMaker, algorithm: Settings = FEDAVG, stops: tuple[int, ...] = (1, 2, 3, 4, 5)
+    toy_crew: CrewMaker,
+    algorithm: Settings = FEDAVG,
+    stops: tuple[int, ...] = (1, 2, 3, 4, 5),
+    over: Settings = NOISY,
 ) -> None:
     """Stopped after any site's work and resumed equals never stopped."""
-    over = {"task": {"noisy": True}}
     whole = fresh(toy_crew, 2, algorithm, **over)
     run(whole)
     n_visits = len(whole.sites) * whole.run.training.rounds
@@ -245,15 +249,14 @@ def partition(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
 
 def neutral(toy_crew: CrewMaker, algorithm: Settings) -> None:
     """With its extras at 0 a method is federated averaging of what it shares, bit for bit."""
-    over = {"task": {"noisy": True}}
-    crew = fresh(toy_crew, 3, algorithm, **over)
+    crew = fresh(toy_crew, 3, algorithm, **NOISY)
     run(crew)
     plain = {
         "name": "fedavg",
         "private": list(crew.sites["site0"].plan.private),
         "weights": crew.algorithm.settings.weights,
     }
-    average = fresh(toy_crew, 3, plain, **over)
+    average = fresh(toy_crew, 3, plain, **NOISY)
     run(average)
     made, meant = server_state(crew), server_state(average)
     assert set(made) == set(meant)
@@ -270,8 +273,7 @@ DITTO_ALONE: Settings = {"name": "ditto", "pull": 0}
 
 def alone(toy_crew: CrewMaker, algorithm: Settings = DITTO_ALONE) -> None:
     """A personal model that nothing pulls is what the site learns alone, bit for bit."""
-    over = {"task": {"noisy": True}}
-    crew, local = (fresh(toy_crew, 3, chosen, **over) for chosen in (algorithm, {"name": "local"}))
+    crew, local = (fresh(toy_crew, 3, chosen, **NOISY) for chosen in (algorithm, {"name": "local"}))
     run(crew)
     run(local)
     for site in crew.run.sites:
