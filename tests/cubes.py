@@ -26,17 +26,21 @@ from polysite.tasks.task import Effort, Pass
 N_CLASSES, SHAPE = 3, (2, 16, 16)
 
 
-class Model(nn.Module):
-    """The network with one head, whether its constructor calls heads by name or not."""
+HEADS: dict[str, Any] = (
+    {"heads": {"own": N_CLASSES}}
+    if "heads" in inspect.signature(CRLD).parameters
+    else {"n_classes": N_CLASSES}
+)
+"""The network's one head, whether its constructor calls heads by name or not."""
 
+
+class Model(nn.Module):
     def __init__(self, settings: CRLD.Settings) -> None:
         super().__init__()
-        self.named = "heads" in inspect.signature(CRLD).parameters
-        how: Any = {"heads": {"own": N_CLASSES}} if self.named else {"n_classes": N_CLASSES}
-        self.segmenter = CRLD(settings, **how)
+        self.segmenter = CRLD(settings, **HEADS)
 
     def inputs(self, image: Tensor) -> tuple[Any, ...]:
-        return (image, "own") if self.named else (image,)
+        return (image, *HEADS.get("heads", ()))
 
 
 @dataclass

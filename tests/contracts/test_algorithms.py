@@ -16,6 +16,8 @@ from toy import CrewMaker
 # what an algorithm needs to run on the toy model, where its defaults are made for another one
 SETTINGS: dict[str, dict[str, Any]] = {
     "pflsynth": {"shared": ["body.*"]},
+    "ditto": {"private": ["head.*"]},
+    "moon": {"private": ["head.*"]},
     "fedcrld": {"shared": ["body.*"]},
 }
 ALSO: dict[str, dict[str, Any]] = {
