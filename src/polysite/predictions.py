@@ -25,7 +25,7 @@ from polysite.errors import CheckpointError, ConfigError, DataError
 from polysite.evaluate.metrics import score_volume
 from polysite.evaluate.table import Score, replace_text, write_scores
 from polysite.federation.crew import make_task
-from polysite.federation.store import read_tensors
+from polysite.federation.tensor_files import read_tensors
 from polysite.image import NIFTI, Image, suffix_of, write_image
 from polysite.registry import lookup
 from polysite.run import open_run, prepared_cases, require_device

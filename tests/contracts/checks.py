@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polysite.engines.here import Here
 from polysite.federation import server
-from polysite.federation.store import read_tensors
+from polysite.federation.tensor_files import read_tensors
 from toy import CrewMaker
 
 Settings = Mapping[str, Any]

@@ -15,6 +15,7 @@ from polysite.algorithms.mean import WeightedMean
 from polysite.federation import server as server_module
 from polysite.federation import site as site_module
 from polysite.federation.site import Site
+from polysite.federation.store import Store
 from toy import CrewMaker
 
 Patch = pytest.MonkeyPatch
@@ -106,15 +107,14 @@ def draws_samples_by_what_ran_before(patch: Patch) -> None:
 @mutant(checks.resume)
 def keeps_no_private_parameters(patch: Patch) -> None:
     """They live on in this process's model only."""
-    load = Site._load
+    load = Store.load_in_place
 
-    def without(self: Site, version: int, prefix: str = "") -> Any:
-        tensors, facts = load(self, version, prefix)
-        if prefix:
-            return tensors, facts
+    def without(self: Store, version: int, targets: Any, **others: Any) -> Any:
+        copies = {name: tensor.clone() for name, tensor in targets.items()}
+        tensors, facts = load(self, version, copies, **others)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("private/")}, facts
 
-    patch.setattr(Site, "_load", without)
+    patch.setattr(Store, "load_in_place", without)
 
 
 @mutant(checks.arrives)

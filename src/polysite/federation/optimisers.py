@@ -39,7 +39,8 @@ def restore(
             for field, value in by_name[name].items():
                 if field not in state:
                     state[field] = _like(parameter, value, fused=bool(optimiser.defaults.get("fused")))
-                state[field].copy_(value)
+                if state[field] is not value:  # it was read in place
+                    state[field].copy_(value)
 
 
 def _like(parameter: nn.Parameter, value: Tensor, *, fused: bool) -> Tensor:

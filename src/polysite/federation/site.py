@@ -14,8 +14,9 @@ from polysite.algorithms.algorithm import Algorithm, Message, Place
 from polysite.config import Training
 from polysite.errors import CheckpointError, PolysiteError
 from polysite.federation.optimisers import moments, restore
+from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan
-from polysite.federation.store import Saver, Store
+from polysite.federation.store import Store
 from polysite.seeds import derive
 from polysite.tasks.task import AfterStep, Effort, Guide, Penalty, Task, TrainingData, rate_factor
 
@@ -79,6 +80,7 @@ class Site:
         if round_ > 0 or self.own_start is None:
             _fill(slot.model, arrived, self.name)
         entered = time.perf_counter()
+        self.saver.resume()
         facts = self._validate(slot.model, round_)
         fit, losses = self._fit(slot, round_)
         place = Place(self.name, round_, slot.memory)
@@ -89,6 +91,7 @@ class Site:
                 f"{self.name}: {sorted(undeclared)[0]!r} would leave the site but is not in its share plan"
             )
         worked = time.perf_counter()
+        self.saver.pause()
         outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
         facts |= {
             "losses": losses,
@@ -129,8 +132,12 @@ class Site:
             slot.memory.clear()
             return slot
         self.saver.wait_for(self.store)
-        tensors, _ = self._load(version)
-        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}, "outbox": {}}
+        room = self._kept(slot)
+        tensors, _ = self.store.load_in_place(
+            version, room, skip="outbox/", verify=version not in self.trusted
+        )
+        self.trusted.add(version)
+        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}}
         for full, tensor in tensors.items():
             part, _, name = full.partition("/")
             parts[part][name] = tensor
@@ -150,17 +157,22 @@ class Site:
             aliased = tensor.untyped_storage().data_ptr() in models
             slot.memory[name] = tensor.detach().clone() if aliased else tensor.detach()
         tensors = {
-            **{f"private/{name}": state[name] for name in self.plan.private},
-            **{
-                f"optimiser/{name}": tensor
-                for name, tensor in moments(slot.networks, slot.optimisers).items()
-            },
+            **self._kept(slot),
             **{f"memory/{name}": tensor for name, tensor in slot.memory.items()},
         }
         sent = {f"outbox/{name}": tensor for name, tensor in outbox.items()}
         self.saver.save(self.store, version, tensors, facts, sent)
         self.trusted.add(version)
         slot.holder = (self.name, version)
+
+    def _kept(self, slot: Slot) -> dict[str, Tensor]:
+        """The slot's own tensors that are this site's between rounds, by their names in its store."""
+        state = slot.model.state_dict()
+        own = moments(slot.networks, slot.optimisers)
+        return {
+            **{f"private/{name}": state[name] for name in self.plan.private},
+            **{f"optimiser/{name}": tensor for name, tensor in own.items()},
+        }
 
     def _arriving(self, news: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of the server's state comes to this site: exactly the names of its plan."""
@@ -231,4 +243,5 @@ def _fill(model: nn.Module, values: Mapping[str, Tensor], site: str) -> None:
             raise PolysiteError(
                 f"{site}: cannot take {name!r} {tuple(value.shape)} {value.dtype}: the site's model has {has}"
             )
-        state[name].copy_(value)
+        if state[name].data_ptr() != value.data_ptr():
+            state[name].copy_(value)
