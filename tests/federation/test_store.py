@@ -116,6 +116,22 @@ def test_a_head_of_a_later_format_is_refused(store: Store) -> None:
         store.load(1)
 
 
+@pytest.mark.parametrize("edit", [{"facts": {"n_samples": 2}}, {"sha256": "0" * 64}, {"run": "other"}])
+def test_an_edited_head_is_refused(store: Store, edit: dict[str, Any]) -> None:
+    store.save(1, STATE, {"n_samples": 1})
+    path = store.path(1) / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    with pytest.raises(CheckpointError, match=r"state\.json: was edited"):
+        store.load(1)
+
+
+def test_a_version_in_the_wrong_folder_is_refused(store: Store) -> None:
+    store.save(1, STATE, {})
+    store.path(1).rename(store.path(2))
+    with pytest.raises(CheckpointError, match="holds round 1, not the round of its folder"):
+        store.load(2)
+
+
 def test_a_version_of_another_run_is_refused(store: Store) -> None:
     store.save(1, STATE, {})
     with pytest.raises(CheckpointError, match="another run"):

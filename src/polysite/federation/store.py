@@ -6,6 +6,7 @@ process that is killed at any moment leaves only whole versions behind.
 """
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,9 +20,14 @@ from torch import Tensor
 from polysite.errors import CheckpointError
 from polysite.federation.tensor_files import REMEDY, file_digest, flush, read_in_place, read_tensors
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 """Versions kept: the last whole round, and the one that a round in progress starts from."""
+
+
+def _seal(head: Mapping[str, Any]) -> str:
+    """SHA-256 of everything else in a version's JSON."""
+    return hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()
 
 
 class Store:
@@ -70,7 +76,8 @@ class Store:
                 "sha256": digest,
                 "facts": dict(facts),
             }
-            (temporary / "state.json").write_text(json.dumps(head, indent=1), encoding="utf-8")
+            text = json.dumps({**head, "seal": _seal(head)}, indent=1)
+            (temporary / "state.json").write_text(text, encoding="utf-8")
             for path in (file, temporary / "state.json", temporary):
                 flush(path)
             if final.exists():
@@ -109,10 +116,15 @@ class Store:
             head: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if head["format"] != FORMAT:
                 raise CheckpointError(f"{path}: has format {head['format']!r}; this Polysite reads {FORMAT}")
-            if head["run"] != self._run or head["version"] != version:
+            if head.pop("seal") != _seal(head):
+                raise CheckpointError(f"{path}: was edited (its seal does not fit); {REMEDY}")
+            if head["version"] != version:
                 raise CheckpointError(
-                    f"{path}: belongs to another run or round; start anew with another --out"
+                    f"{path}: holds round {head['version']}, not the round of its folder; give the folder its "
+                    "name back"
                 )
+            if head["run"] != self._run:
+                raise CheckpointError(f"{path}: belongs to another run; start anew with another --out")
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}; {REMEDY}") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,20 +51,26 @@ def read_in_place(file: Path, targets: Mapping[str, Tensor], *, skip: str) -> di
     """
     with _readable(file) as content:
         names = [name for name in content.keys() if not name.startswith(skip)]  # noqa: SIM118 (it is no mapping)
-        found = {}
         with file.open("rb", buffering=0) as raw:
             places = _places(raw)
-            for name in names:
+
+            def take(name: str) -> Tensor:
                 target = targets.get(name)
                 entry, start = places[name]
                 if target is None or not _fits(target, entry):
-                    found[name] = content.get_tensor(name)
-                    continue
+                    own: Tensor = content.get_tensor(name)
+                    return own
                 room = target.detach().reshape(-1).view(torch.uint8).numpy().data
                 if os.preadv(raw.fileno(), [room], start) != len(room):
                     raise CheckpointError(f"{file}: is cut short; {REMEDY}")
-                found[name] = target
-    return found
+                return target
+
+            with ThreadPoolExecutor(_READERS) as pool:
+                return dict(zip(names, pool.map(take, names), strict=True))
+
+
+_READERS = 2
+"""Threads that read one file: the system copies from its cache, each on a processor of its own."""
 
 
 def _places(raw: BinaryIO) -> dict[str, tuple[dict[str, Any], int]]:
