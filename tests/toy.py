@@ -6,6 +6,7 @@ Loss of site k: ``½ ‖w - c_k‖²``, plain gradient descent. The model has a 
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from polysite import recipe
 from polysite.config import Section
 from polysite.federation.crew import Crew
+from polysite.networks.segmented import Segmented
 from polysite.seeds import numpy_stream, torch_stream
 from polysite.tasks.task import Effort, Pass
 
@@ -42,6 +44,16 @@ class ToyData:
     def batches(self, rng: np.random.Generator, n_steps: int | None, batch_size: int) -> Iterator[Tensor]:
         for _ in range(n_steps or self.n_samples):
             yield self.centre + torch.from_numpy(rng.normal(0, 1e-3, self.centre.shape)).float()
+
+
+def shown(w: Tensor) -> Segmented:
+    """The vector as a network's output on one voxel: logits, and two branches of features."""
+    voxel = w.reshape(1, -1, 1, 1, 1)
+    return Segmented(voxel, {"global": voxel, "local": voxel.roll(1, dims=1)})
+
+
+def again(model: ToyModel, values: Mapping[str, Tensor]) -> Segmented:
+    return shown(values.get("body.w", model.body.w).detach())
 
 
 class Toy:
@@ -108,9 +120,7 @@ class Toy:
             if penalty is not None:
                 loss = loss + penalty(model)
             if guide is not None:
-                loss = loss + guide(
-                    Pass(model.body.w, lambda values: values.get("body.w", model.body.w).detach())
-                )
+                loss = loss + guide(Pass(shown(model.body.w), partial(again, model)))
             loss.backward()
             for optimiser in optimisers.values():
                 optimiser.step()

@@ -285,6 +285,12 @@ class Training(Section):
         le=1_000_000,
         description="batches a site trains a round; default: one epoch, every slice once",
     )
+    epochs_per_round: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="passes over a site's data a round, where steps_per_round is not given",
+    )
     batch_size: int = Field(default=1, ge=1, le=4096)
     learning_rate: float = Field(default=2e-4, gt=0, le=10)
     betas: tuple[Beta, Beta] = (0.5, 0.999)

@@ -27,7 +27,12 @@ TABLES: dict[str, dict[str, str]] = {
         "local": "polysite.algorithms.local:Local",
         "fedavg": "polysite.algorithms.algorithm:Algorithm",
         "central": "polysite.algorithms.central:Central",
+        "fedprox": "polysite.algorithms.fedprox:FedProx",
+        "fedbn": "polysite.algorithms.fedbn:FedBN",
+        "ditto": "polysite.algorithms.ditto:Ditto",
+        "moon": "polysite.algorithms.moon:Moon",
         "pflsynth": "polysite.algorithms.pflsynth:PFLSynth",
+        "fedcrld": "polysite.algorithms.fedcrld:FedCRLD",
     },
     "engines": {
         "here": "polysite.engines.here:Here",

@@ -14,7 +14,19 @@ from polysite.registry import TABLES
 from toy import CrewMaker
 
 # what an algorithm needs to run on the toy model, where its defaults are made for another one
-SETTINGS: dict[str, dict[str, Any]] = {"pflsynth": {"shared": ["body.*"]}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pflsynth": {"shared": ["body.*"]},
+    "fedcrld": {"shared": ["body.*"]},
+}
+# settings that take away what a method adds to federated averaging
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "fedprox": {"mu": 0.0},
+    "ditto": {"lam": 0.0},
+    "moon": {"mu": 0.0},
+    "fedcrld": {"output_weight": 0.0, "feature_weight": 0.0, "contrast_weight": 0.0},
+}
+# methods whose sites predict with another model than what the server holds on top of the site's own part
+PERSONAL = {"ditto"}
 NAMES = sorted(TABLES["algorithms"])
 
 
@@ -38,9 +50,38 @@ def test_keeps_the_contract(toy_crew: CrewMaker, check: checks.Check, name: str)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"local", "central"}))
-@pytest.mark.parametrize("check", [checks.arrives, checks.validated_is_evaluated])
-def test_keeps_the_contract_of_those_that_share(toy_crew: CrewMaker, check: checks.Check, name: str) -> None:
-    check(toy_crew, settings(name))
+def test_every_site_starts_from_what_the_server_holds(toy_crew: CrewMaker, name: str) -> None:
+    checks.arrives(toy_crew, settings(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"local", "central"} - PERSONAL))
+def test_what_is_validated_is_what_is_evaluated(toy_crew: CrewMaker, name: str) -> None:
+    checks.validated_is_evaluated(toy_crew, settings(name))
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_without_what_it_adds_a_method_is_plain_averaging(toy_crew: CrewMaker, name: str) -> None:
+    """Bit for bit, of all that the method shares."""
+    shares = {"private": ["head.*"]}
+    crew = toy_crew(3, folder="a", algorithm={**settings(name), **shares, **NEUTRAL[name]})
+    plain = toy_crew(3, folder="b", algorithm={"name": "fedavg", **shares})
+    checks.run(crew)
+    checks.run(plain)
+    one, other = checks.server_state(crew), checks.server_state(plain)
+    assert set(one) == set(other)
+    for key, tensor in one.items():
+        assert tensor.numpy().tobytes() == other[key].numpy().tobytes(), key
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_what_a_method_adds_changes_the_models(toy_crew: CrewMaker, name: str) -> None:
+    crew = toy_crew(3, folder="a", algorithm=settings(name))
+    plain = toy_crew(3, folder="b", algorithm={**settings(name), **NEUTRAL[name]})
+    checks.run(crew)
+    checks.run(plain)
+    site = "site2"
+    one, other = checks.final(crew, site), checks.final(plain, site)
+    assert any(not torch.equal(tensor, other[key]) for key, tensor in one.items())
 
 
 def test_federated_averaging_moves_everything_and_equals_numpy(toy_crew: CrewMaker) -> None:
@@ -66,7 +107,10 @@ def test_one_site_is_plain_training(toy_crew: CrewMaker, name: str) -> None:
     """Averaging one site changes nothing: the same bytes as training alone, whatever the algorithm."""
     crew, alone = (
         toy_crew(1, folder=folder, algorithm=chosen)
-        for folder, chosen in (("a", settings(name)), ("b", {"name": "local"}))
+        for folder, chosen in (
+            ("a", {**settings(name), **NEUTRAL.get(name, {})}),
+            ("b", {"name": "local"}),
+        )
     )
     checks.run(crew)
     checks.run(alone)

@@ -14,7 +14,7 @@ from polysite.algorithms.algorithm import Algorithm, Message
 from polysite.algorithms.mean import WeightedMean
 from polysite.federation import server as server_module
 from polysite.federation import site as site_module
-from polysite.federation.site import Site
+from polysite.federation.site import Site, Slot
 from polysite.federation.store import Store
 from toy import CrewMaker
 
@@ -170,13 +170,13 @@ def evaluates_before_aggregation(patch: Patch) -> None:
 def validates_what_it_has_just_trained(patch: Patch) -> None:
     validate = Site._validate
 
-    def fit_first(self: Site, model: nn.Module, round_: int) -> dict[str, Any]:
+    def fit_first(self: Site, slot: Slot, round_: int) -> dict[str, Any]:
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in slot.model.parameters():
                 parameter.mul_(0.9)
-        facts = validate(self, model, round_)
+        facts = validate(self, slot, round_)
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in slot.model.parameters():
                 parameter.div_(0.9)
         return facts
 

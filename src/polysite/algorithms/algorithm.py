@@ -19,6 +19,8 @@ class Place:
 
     name: str
     round: int
+    seed: int
+    """For this site and round: whatever is drawn here comes from it."""
     memory: dict[str, Tensor] = field(default_factory=dict)
     """Never leaves the site and is part of its checkpoint: personal models, teachers, control variates."""
 
@@ -45,8 +47,16 @@ class Fit(Protocol):
         guide: Callable[[Any], Tensor] | None = None,
         after_step: Callable[[nn.Module], None] | None = None,
         only: Collection[str] | None = None,
+        moments: str | None = None,
     ) -> None:
-        """Train ``model`` in place; see ``polysite.tasks.task.Task.fit``."""
+        """Train ``model`` in place; see ``polysite.tasks.task.Task.fit``.
+
+        Parameters
+        ----------
+        moments
+            Name of optimiser moments of their own, kept in the site's memory, for a second model (Ditto's
+            personal one); default: those of the site's model. The losses then have the name before them.
+        """
 
 
 class Algorithm:
@@ -87,8 +97,24 @@ class Algorithm:
         ``model`` already holds what arrived (``news``) in its shared names and the site's own rest.
         """
         fit(model)
+        return self.sent(model)
+
+    def sent(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model's shared tensors: what plain averaging sends."""
         state = model.state_dict()
         return {name: state[name] for name in sorted(self.shared(model))}
+
+    def evaluated(self, memory: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The model that predicts at a site, by name: default: what the server holds on top of the site's own part.
+
+        Parameters
+        ----------
+        memory : mapping of str to Tensor
+            The site's, of which a personal model or a teacher may be given instead.
+        model : mapping of str to Tensor
+            The default.
+        """
+        return model
 
     def aggregate(self, server: Mapping[str, Tensor], messages: Iterable[Message]) -> dict[str, Tensor]:
         """The server's next state from its last and the sites' messages, read once and in order."""

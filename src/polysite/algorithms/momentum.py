@@ -36,6 +36,11 @@ def teacher(memory: dict[str, Tensor], student: Mapping[str, Tensor]) -> dict[st
     return {name: memory[TEACHER + name] for name in student}
 
 
+def teacher_of(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The momentum model that a memory holds, by the student's names; empty if there is none."""
+    return {name.removeprefix(TEACHER): tensor for name, tensor in memory.items() if name.startswith(TEACHER)}
+
+
 @torch.no_grad()
 def follow(teacher: Mapping[str, Tensor], student: Mapping[str, Tensor], momentum: float) -> None:
     """``θ_T ← m θ_T + (1 - m) θ_S`` in place; integers become the student's.

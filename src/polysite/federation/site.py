@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from polysite.algorithms.algorithm import Algorithm, Message, Place
 from polysite.config import Training
 from polysite.errors import CheckpointError, PolysiteError
-from polysite.federation.optimisers import moments, restore
+from polysite.federation.optimisers import moments, other_moments, restore
 from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan
 from polysite.federation.store import Store
@@ -81,9 +82,9 @@ class Site:
             _fill(slot.model, arrived, self.name)
         entered = time.perf_counter()
         self.saver.resume()
-        facts = self._validate(slot.model, round_)
+        facts = self._validate(slot, round_)
         fit, losses = self._fit(slot, round_)
-        place = Place(self.name, round_, slot.memory)
+        place = Place(self.name, round_, derive(self.seed, "place", round_, self.name), slot.memory)
         message = self.algorithm.local(place, slot.model, fit, arrived)
         undeclared = set(message) - set(self.plan.shared)
         if undeclared:
@@ -105,14 +106,15 @@ class Site:
         return Message(self.name, outbox, self.data.n_samples, facts)
 
     def final(self, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The site's evaluated model: its private part after the last round and the server's shared part."""
+        """The site's evaluated model: its private part and the server's shared part, unless the method has another."""
         private, _ = self._load(version, "private/")
         shared = {name: server[name] for name in self.plan.shared}
         whole = {**private, **shared}
         missing = (set(self.plan.shared) | set(self.plan.private)) - set(whole)
         if missing:
             raise CheckpointError(f"{self.store.path(version)}: lacks {sorted(missing)[0]!r}")
-        return whole
+        memory, _ = self._load(version, "memory/")
+        return dict(self.algorithm.evaluated(memory, whole))
 
     def _load(self, version: int, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A version from disk, compared with its digest the first time that this process reads it."""
@@ -181,15 +183,20 @@ class Site:
             raise PolysiteError(f"{self.name}: the server did not send {sorted(missing)[0]!r}")
         return {name: news[name] for name in self.plan.shared}
 
-    def _validate(self, model: nn.Module, round_: int) -> dict[str, Any]:
-        """Losses on held-out data of the model that would be evaluated now: what arrived and the site's own."""
+    def _validate(self, slot: Slot, round_: int) -> dict[str, Any]:
+        """Losses on held-out data of the model that would be evaluated now."""
         every = self.training.validate_every
         if self.validation is None or every == 0 or round_ % every:
             return {"validation": None}
         seed = derive(self.seed, "validation", self.name)
-        return {
-            "validation": self.task.validate(model, self.validation, self.training.validation_slices, seed)
-        }
+        state = slot.model.state_dict()
+        evaluated = self.algorithm.evaluated(slot.memory, state)
+        others = {name: tensor for name, tensor in evaluated.items() if tensor is not state[name]}
+        own = {name: state[name].clone() for name in others}
+        _fill(slot.model, others, self.name)
+        losses = self.task.validate(slot.model, self.validation, self.training.validation_slices, seed)
+        _fill(slot.model, own, self.name)
+        return {"validation": losses}
 
     def _fit(self, slot: Slot, round_: int) -> tuple[Any, dict[str, float]]:
         """The task's loop bound to this site and round, and the dictionary that its losses go to."""
@@ -203,9 +210,12 @@ class Site:
             guide: Guide | None = None,
             after_step: AfterStep | None = None,
             only: Collection[str] | None = None,
+            moments: str | None = None,
         ) -> None:
+            number = next(numbers)
             effort = Effort(
                 n_steps=training.steps_per_round,
+                n_epochs=training.epochs_per_round,
                 batch_size=training.batch_size,
                 rate_factor=rate_factor(
                     round_,
@@ -213,10 +223,14 @@ class Site:
                     flat_rounds=training.flat_rounds,
                     end=training.schedule_end,
                 ),
-                seed=derive(self.seed, "fit", round_, self.name, next(numbers)),
+                seed=derive(self.seed, "fit", round_, self.name, number),
             )
-            losses.update(
-                self.task.fit(
+            with (
+                other_moments(slot.networks, slot.optimisers, slot.memory, moments)
+                if moments
+                else nullcontext()
+            ):
+                found = self.task.fit(
                     model,
                     self.data,
                     effort,
@@ -226,7 +240,9 @@ class Site:
                     after_step=after_step,
                     only=only,
                 )
-            )
+            for name, value in found.items():
+                name = f"{moments}_{name}" if moments else name
+                losses[f"{name}_{number + 1}" if name in losses else name] = value
 
         return fit, losses
 

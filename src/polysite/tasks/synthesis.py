@@ -24,7 +24,7 @@ from polysite.networks.dropout import seed_dropout
 from polysite.networks.initialise import initialise
 from polysite.registry import lookup
 from polysite.seeds import derive, numpy_stream, torch_stream
-from polysite.tasks.loop import descend, shadow, train
+from polysite.tasks.loop import batches_of, descend, shadow, train
 from polysite.tasks.slices import Batch, PooledSlices, SiteSlices
 from polysite.tasks.task import AfterStep, Effort, Guide, Pass, Penalty
 
@@ -184,7 +184,7 @@ class Synthesis:
         seed_dropout(model, derive(effort.seed, "dropout"))
         return train(
             model,
-            data.batches(numpy_stream(effort.seed, "slices"), effort.n_steps, effort.batch_size),
+            batches_of(data, effort, numpy_stream(effort.seed, "slices")),
             optimisers,
             lambda batch: self.step(model, batch.to(self.device), optimisers, penalty, guide),
             learning_rate=self.training.learning_rate * effort.rate_factor,
