@@ -255,7 +255,7 @@ def test_a_site_keeps_its_order_and_tells_its_progress(make_case, cache):
 
 @pytest.mark.slow
 def test_processes_give_the_same_bytes(make_case, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("polysite.data.prepare.CASES_A_WORKER", 1)
+    monkeypatch.setattr("polysite.data.prepare.WORTHWHILE_S", 0)
     cases = [make_case("01"), make_case("02"), make_case("03")]
     told: list[str] = []
     prepare_site(cases, Prepare(), tmp_path / "serial")

@@ -20,7 +20,7 @@ from polysite.data.resample import Grid, resample
 from polysite.errors import DataError
 from polysite.image import Image
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same settings would give other arrays."""
 BACKGROUND = -1.0
 LABELS = "labels of the part"

@@ -43,12 +43,13 @@ def stored_grid(image: Image) -> Grid:
     return Grid((x, y, z), image.affine)
 
 
-def difference(one: Grid, other: Grid) -> str:
+def _difference(own: Grid, wanted: Grid) -> str:
     """How two grids differ, in words."""
-    if one.shape != other.shape:
-        return " but ".join("×".join(str(n) for n in grid.shape) for grid in (one, other))
-    apart = np.linalg.norm(one.corners_mm() - other.corners_mm(), axis=1).max()
-    return f"the same shape, but its voxels lie up to {apart:.2g} mm from those"
+    if own.shape != wanted.shape:
+        shapes = ("×".join(str(n) for n in grid.shape) for grid in (own, wanted))
+        return "{} voxels instead of {} (in the image's order)".format(*shapes)
+    apart = np.linalg.norm(own.corners_mm() - wanted.corners_mm(), axis=1).max()
+    return f"as many voxels, but up to {apart:.2g} mm away from the image's"
 
 
 def labels_of(label: Image, image: Image) -> Labels:
@@ -70,7 +71,7 @@ def labels_of(label: Image, image: Image) -> Labels:
     grid = Grid((x, y, z), canonical_affine(label.affine, own, values.shape) @ to_image)
     if not grid.same_as(stored_grid(image)):
         raise DataError(
-            f"{label.path}: is not on the grid of {image.path}: {difference(grid, stored_grid(image))} of the image; "
+            f"{label.path}: is not on the grid of {image.path}: {_difference(grid, stored_grid(image))}; "
             "bring the labels to the image's grid, or correct the header"
         )
     return turned

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,8 +45,8 @@ from polysite.errors import DataError
 
 Progress = Callable[[str], None]
 
-CASES_A_WORKER = 4
-"""Fewer than this do not repay the start of a process, which takes about as long as a small case."""
+WORTHWHILE_S = 20.0
+"""Work that takes less is not shared: starting processes takes a few seconds."""
 
 
 def _align(moving: Oriented, reference: Oriented, mode: str) -> Registration | None:
@@ -261,8 +262,8 @@ def prepare_site(
     progress : callable, optional
         Told with a line of text of each case that is not prepared yet.
     workers : int
-        Processes that prepare cases side by side, if there are enough of them to be worth starting processes;
-        1: this one. The result does not depend on it.
+        Processes that prepare cases side by side, if after the first case the others seem worth the start of
+        processes; 1: this one alone. The result does not depend on it.
 
     Raises
     ------
@@ -274,9 +275,11 @@ def prepare_site(
         raise DataError(f"{cases[0].site}: {twice[0]} is there twice; `polysite check` lists the files")
     folder = cache / "prepared"
     missing = [case for case in cases if not entry_of(case, settings, folder).exists()]
-    workers = min(workers, len(missing) // CASES_A_WORKER)
-    if workers > 1:
-        _side_by_side(missing, settings, folder, progress, workers)
+    if workers > 1 and len(missing) > 2:
+        begin = time.perf_counter()
+        prepare_case(missing[0], settings, folder, progress)
+        if (time.perf_counter() - begin) * (len(missing) - 1) >= WORTHWHILE_S:
+            _side_by_side(missing[1:], settings, folder, progress, min(workers, len(missing) - 1))
     return [prepare_case(case, settings, folder, progress) for case in cases]
 
 

@@ -71,7 +71,7 @@ def read_cases(site_name: str, data: TableData, contrasts: Sequence[str]) -> lis
     rows = read_table(path, ",")
     texts = {contrast: data.contrasts.get(contrast, contrast) for contrast in contrasts}
     named = [*data.contrasts.values(), *data.label_images.values()]
-    session = [data.session] if "session" in data.model_fields_set else []
+    session = [] if data.session == TableData.model_fields["session"].default else [data.session]
     needed = [column for text in named for column in _columns(text)]
     for column in (data.subject, *session, *data.frames.values(), *needed):
         if rows and column not in rows[0]:
