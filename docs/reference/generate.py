@@ -71,10 +71,8 @@ NOTES = {
     "data.path": "the folder, or the CSV file of a table; `${VARIABLE}` and `~` are replaced; "
     "relative to where the command runs",
     "data.format": "which reader",
-    "data.kind": "of anatomy",
     "data.n_subjects": "subjects to make; the first n of a hospital are always the same persons",
     "data.seed": "decides persons and noise; independent of the run's seed",
-    "prepare.mask": "`foreground`: the head; `nonzero`: voxels other than 0; `none`: the whole volume",
     "split.validation": "fraction of a site's subjects",
     "split.test": "fraction of a site's subjects; at least one subject if above 0 and the site has two",
     "training.rounds": "rounds of the federation",
