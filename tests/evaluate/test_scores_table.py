@@ -6,16 +6,17 @@ import pytest
 
 from evaluate.scores import make_score
 from polysite.errors import DataError
-from polysite.evaluate.table import COLUMNS, append_scores, read_scores, write_scores
+from polysite.evaluate.kinds import KINDS
+from polysite.evaluate.table import append_scores, columns_of, read_scores, write_scores
 
 
 def test_columns_are_those_of_the_format(tmp_path):
     write_scores(tmp_path / "scores.csv", [make_score()])
     with (tmp_path / "scores.csv").open() as file:
         header = next(csv.reader(file))
-    assert header == list(COLUMNS)
+    assert header == list(columns_of(KINDS["synthesis"]))
     assert ",".join(header) == (
-        "method,seed,site,subject,session,task,psnr_db,ssim,nrmse,n_voxels,data_range,mask"
+        "method,seed,site,subject,session,image,task,psnr_db,ssim,nrmse,n_voxels,data_range,mask"
     )
 
 
@@ -33,7 +34,10 @@ def test_appending_creates_adds_and_replaces(tmp_path):
     path = tmp_path / "scores.csv"
     append_scores(path, [make_score()])
     append_scores(path, [make_score(psnr_db=25.0), make_score(method="fedavg")])
-    assert [(row.method, row.psnr_db) for row in read_scores(path)] == [("local", 25.0), ("fedavg", 20.0)]
+    assert [(row.method, row.metrics["psnr_db"]) for row in read_scores(path)] == [
+        ("local", 25.0),
+        ("fedavg", 20.0),
+    ]
 
 
 def test_a_key_that_stands_twice_is_refused_and_the_old_file_stays(tmp_path):
@@ -73,8 +77,8 @@ def _edit(path, old, new):
         ("mask\n", "mask,extra\n", "scores.csv:1: .*unknown: 'extra'"),
         (",0.8,", ",high,", "scores.csv:2: ssim is 'high', not a number"),
         (",0.8,", ",8.0,", "scores.csv:2: ssim is 8.0, outside"),
-        (",foreground", "", "scores.csv:2: needs 12 values"),
-        (",foreground", ",foreground,1", "scores.csv:2: needs 12 values"),
+        (",foreground", "", "scores.csv:2: needs 13 values"),
+        (",foreground", ",foreground,1", "scores.csv:2: needs 13 values"),
         (",1000,", ",10.5,", "scores.csv:2: n_voxels is '10.5'"),
     ],
 )
