@@ -118,7 +118,7 @@ KINDS: Mapping[str, Kind] = {
             Metric(Column("dice", low=0, high=1), "Dice", "", digits=3, sign=1),
             Metric(_millimetres("hd95_mm"), "HD95", "mm", digits=1, sign=-1),
             Metric(_millimetres("assd_mm"), "ASSD", "mm", digits=2, sign=-1),
-            Metric(Column("volume_error_ml", low=0), "volume error", "ml", digits=1, sign=-1),
+            Metric(Column("volume_error_ml", low=0), "Volume error", "ml", digits=1, sign=-1),
             Metric(Column("ef_error_percent", low=0, optional=True), "EF error", "points", digits=1, sign=-1),
         ),
         details=(

@@ -69,15 +69,16 @@ def difference_panel(
         Of the axis in the metric's unit, the same at all sites.
     """
     tasks = list(dict.fromkeys(found.task for found in comparisons))
-    n_rows = len(comparisons) + len(tasks)
+    n_rows = len(comparisons) + sum(task is not None for task in tasks)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 0.62 + 0.25 * n_rows), layout="constrained")
         axes = figure.add_subplot()
         ticks: list[tuple[float, str]] = []
         at = 0.0
         for task in tasks:
-            axes.text(0, at, task_text(task), transform=axes.get_yaxis_transform(), **_HEADING)
-            at += 1
+            if task is not None:
+                axes.text(0, at, task_text(task), transform=axes.get_yaxis_transform(), **_HEADING)
+                at += 1
             for found in (found for found in comparisons if found.task == task):
                 _difference(axes, found, at, methods[found.method])
                 ticks.append((at, found.method))
