@@ -51,8 +51,11 @@ class Predictor:
 
     def prepared(self, found: Case, contrast: str) -> Iterator[PreparedCase]:
         """One image of a case, prepared in a folder that goes away afterwards."""
-        alone = replace(found, images={contrast: found.images[contrast]}, labels={})
-        settings = self.run.sites[self.site].prepare or self.run.prepare
+        site = self.run.sites[self.site]
+        # for segmentation every image is a case of its own
+        part = contrast if site.labels else None
+        alone = replace(found, images={contrast: found.images[contrast]}, labels={}, part=part)
+        settings = site.prepare or self.run.prepare
         with tempfile.TemporaryDirectory(prefix="polysite-") as folder:
             yield prepare_case(alone, settings, Path(folder))
 
