@@ -38,6 +38,8 @@ CURVES = {
     ("validation", "psnr_db"): "validation PSNR [dB]",
     ("validation", "dice"): "validation Dice",
     ("validation", "l1"): "validation L1",
+    ("losses", "segmentation"): "training loss",
+    ("losses", "dice_loss"): "training Dice loss",
     ("losses", "l1"): "training L1",
     ("losses", "adversarial"): "adversarial loss",
     ("losses", "generator"): "generator loss",
