@@ -7,6 +7,23 @@ from torch.nn import functional as F
 N_GROUPS = 4
 NEGATIVE_SLOPE = 0.01
 POOL = (1, 2, 2)
+MIN_SIZE = 8
+"""In x and y: what three poolings need."""
+
+
+def check_size(image: Tensor) -> None:
+    """Refuse volumes (batch, channel, z, x, y) that pooling would leave nothing of.
+
+    Raises
+    ------
+    ValueError
+        If x or y is below ``MIN_SIZE``.
+    """
+    if min(image.shape[3:]) < MIN_SIZE:
+        z, x, y = image.shape[2:]
+        raise ValueError(
+            f"a volume of {z}×{x}×{y} (z, x, y) is too small for the network: x and y at least {MIN_SIZE}"
+        )
 
 
 class ConvBlock(nn.Module):
