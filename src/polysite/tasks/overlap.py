@@ -37,9 +37,8 @@ def dice_scores(probabilities: Tensor, labels: Tensor, groups: Tensor | None = N
     found = torch.zeros_like(probabilities).scatter_add(1, index, probabilities).argmax(1)
     labels = relabel(labels, groups)
     scores = []
-    for label in torch.nonzero((groups == own)[0, 1:]).flatten().tolist():
-        in_found, in_labels = found == label + 1, labels == label + 1
-        both = (in_found & in_labels).sum()
-        either = in_found.sum() + in_labels.sum()
+    for label in torch.nonzero((groups == own)[0]).flatten().tolist()[1:]:
+        in_found, in_labels = found == label, labels == label
+        both, either = (in_found & in_labels).sum(), in_found.sum() + in_labels.sum()
         scores.append(torch.where(either > 0, 2 * both / either.clamp(min=1), 1.0))
-    return torch.stack(scores) if scores else torch.empty(0)
+    return torch.stack(scores)
