@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polysite.networks.volume_conv import VolumeConv
+
 N_GROUPS = 4
 NEGATIVE_SLOPE = 0.01
 POOL = (1, 2, 2)
@@ -37,9 +39,9 @@ class ConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, middle_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, middle_channels, (1, 3, 3), padding=(0, 1, 1))
+        self.conv1 = VolumeConv(in_channels, middle_channels, (1, 3, 3))
         self.norm1 = nn.GroupNorm(N_GROUPS, middle_channels)
-        self.conv2 = nn.Conv3d(middle_channels, out_channels, 3, padding=1)
+        self.conv2 = VolumeConv(middle_channels, out_channels, (3, 3, 3))
         self.norm2 = nn.GroupNorm(N_GROUPS, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
