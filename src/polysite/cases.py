@@ -68,7 +68,8 @@ def _images_of(site: str, data: PhantomData, run: Run) -> tuple[str, ...]:
     images = tuple(name for name in run.contrasts if not names or name in names)
     if not images:
         raise ConfigError(
-            f"sites.{site}.data: images of the {data.kind} phantom are called {', '.join(names)}; name one in `contrasts`"
+            f"sites.{site}.data: images of the {data.kind} phantom are called {', '.join(names)}; "
+            "name one in `contrasts`"
         )
     return images
 

@@ -373,7 +373,7 @@ class Training(Section):
         default=None,
         ge=1,
         le=1_000_000,
-        description="batches a site trains a round; default: one epoch, every slice once",
+        description="batches a site trains a round; default: one epoch, every slice (or labelled volume) once",
     )
     epochs_per_round: int = Field(
         default=1,
@@ -394,7 +394,12 @@ class Training(Section):
     channels_last: bool = False
     compile: bool = False
     validate_every: int = Field(default=1, ge=0, description="rounds between validations; 0: never")
-    validation_slices: int = Field(default=16, ge=1, le=65_536, description="slices a site validates on")
+    validation_slices: int = Field(
+        default=16,
+        ge=1,
+        le=65_536,
+        description="slices a site validates on; in segmentation volumes, each at most once",
+    )
     common_start: bool = Field(default=True, description="false: every site starts from its own random model")
 
 

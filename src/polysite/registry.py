@@ -19,9 +19,12 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "networks": {
         "pflsynth": "polysite.networks.generator:Generator",
+        "fedcrld": "polysite.networks.crld:CRLD",
+        "unet": "polysite.networks.unet:UNet",
     },
     "tasks": {
         "synthesis": "polysite.tasks.synthesis:Synthesis",
+        "segmentation": "polysite.tasks.segmentation:Segmentation",
     },
     "algorithms": {
         "local": "polysite.algorithms.local:Local",
