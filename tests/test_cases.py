@@ -73,6 +73,15 @@ def test_a_run_that_wants_one_frame_finds_one(hearts: Run) -> None:
     assert [list(case.images) for case in find_cases(run)["ivy"]] == [["ES"], ["ES"]]
 
 
+def test_other_names_in_the_run_find_nothing_in_a_phantom(hearts: Run) -> None:
+    run = hearts.model_copy(update={"contrasts": ("cine", "ES", "LGE")})
+    assert [list(case.images) for case in find_cases(run)["ivy"]] == [["ES"], ["ES"]]
+    with pytest.raises(
+        ConfigError, match=r"sites\.ivy\.data: images of the cardiac phantom are called ED, ES, LGE"
+    ):
+        find_cases(hearts.model_copy(update={"contrasts": ("cine",)}))
+
+
 def test_each_image_is_prepared_on_its_own(hearts: Run) -> None:
     found = find_cases(hearts)
     prepared = prepare_cases(hearts, found, split_cases(hearts, found))

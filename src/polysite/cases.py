@@ -32,9 +32,12 @@ def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Cas
 
 def find_site(name: str, site: Site, run: Run) -> list[Case]:
     """One site's cases."""
-    data = phantom_as_bids(site.data, run.cache_folder()) if isinstance(site.data, PhantomData) else site.data
+    data, contrasts = site.data, run.contrasts
+    if isinstance(data, PhantomData):
+        contrasts = _images_of(name, data, run)
+        data = phantom_as_bids(data, run.cache_folder())
     try:
-        cases: list[Case] = lookup("readers", data.format)(name, data, run.contrasts)
+        cases: list[Case] = lookup("readers", data.format)(name, data, contrasts)
     except ConfigError as error:
         raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases
@@ -51,6 +54,26 @@ def phantom_as_bids(data: PhantomData, cache: Path) -> BidsData:
     )
 
 
+def _images_of(site: str, data: PhantomData, run: Run) -> tuple[str, ...]:
+    """The run's contrasts that a phantom can have.
+
+    Raises
+    ------
+    ConfigError
+        If it has none of them.
+    """
+    from polysite.phantom.kinds import KINDS
+
+    names = KINDS[data.kind].endings
+    images = tuple(name for name in run.contrasts if not names or name in names)
+    if not images:
+        raise ConfigError(
+            f"sites.{site}.data: images of the {data.kind} phantom are called {', '.join(names)}; "
+            "name one in `contrasts`"
+        )
+    return images
+
+
 def phantom_folder(data: PhantomData, cache: Path) -> Path:
     """Where a phantom hospital lies in the cache: one folder for the same settings and code."""
     from polysite.phantom.kinds import KINDS
@@ -65,6 +88,7 @@ def make_phantoms(run: Run, progress: Progress | None = None) -> None:
     for name, site in run.sites.items():
         if isinstance(site.data, PhantomData):
             _require_hospital(name, site.data)
+            _images_of(name, site.data, run)
             folder = phantom_folder(site.data, run.cache_folder())
             if not folder.exists() and folder not in wanted:
                 wanted[folder] = site.data

@@ -140,6 +140,12 @@ def test_the_same_image_in_two_subjects_or_two_contrasts(make_case):
     only(check(first), "error", "T2w", "has the same values as T1w of sub-01")
 
 
+def test_one_file_for_two_contrasts_of_a_case(make_case):
+    case = make_case()
+    twice = replace(case, images=dict.fromkeys(("T1w", "T2w"), case.images["T1w"]))
+    only(check(twice), "error", "T2w", "has the same values as T1w of sub-01")
+
+
 def test_what_a_reader_passed_over_is_noted(make_case):
     only(check(replace(make_case(), notes=("b.nii was passed over for a.nii",))), "note", "", "b.nii")
 

@@ -98,9 +98,9 @@ def check_site(
                 volumes += [labelled] if labelled else []
         for volume in volumes:
             other = contents.setdefault(volume.digest, volume)
-            if (other.case.key, other.path) != (case.key, volume.path):
-                message = f"has the same values as {other.contrast} of {other.case.key}; one of them is wrong"
-                findings.append(Finding("error", name, case.key, volume.contrast, message))
+            if other is not volume and not volume.serves_too(other):
+                message = f"has the same values as {other.what} of {other.case.key}; one of them is wrong"
+                findings.append(Finding("error", name, case.key, volume.what, message))
         if not site.labels:
             findings += [*_missing(case, site), *_grids(case, volumes, settings)]
         if seen is not None:
@@ -172,7 +172,7 @@ def _check_image(case: Case, contrast: str) -> tuple[Image | None, Seen | None, 
         return None, None, [finding("error", message)]
     findings = [finding("warning", f"{path}: {note}") for note in image.notes]
     findings += [finding(level, f"{path}: {what}") for level, what in _values(image.array)]
-    return image, Seen(case, contrast, canonical_grid(image), digest_of_values(image.array), path), findings
+    return image, Seen(case, contrast, canonical_grid(image), digest_of_values(image.array)), findings
 
 
 def _values(array: NDArray[np.float32]) -> Iterator[tuple[Level, str]]:
@@ -235,5 +235,5 @@ def _across_sites(found: Mapping[str, Sequence[Case]], seen: Sequence[Seen]) -> 
         other = images.setdefault(volume.digest, volume)
         case = volume.case
         if other.case.site != case.site and (case.site, case.subject) not in told:
-            message = f"has the same values as {other.contrast} of {other.case.key} at {other.case.site!r}"
-            yield Finding("error", case.site, case.key, volume.contrast, message)
+            message = f"has the same values as {other.what} of {other.case.key} at {other.case.site!r}"
+            yield Finding("error", case.site, case.key, volume.what, message)

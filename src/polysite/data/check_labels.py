@@ -47,7 +47,7 @@ def check_labels(
         message = f"{path}: `labels` does not name the values {listed}: they become background"
         findings.append(finding("warning", message))
     grid = canonical_grid(image)
-    return Seen(case, f"labels of {contrast}", grid, digest_of_values(labels), path), findings
+    return Seen(case, contrast, grid, digest_of_values(labels), labels=path), findings
 
 
 def unseen_classes(name: str, site: Site, values: set[int]) -> Iterator[Finding]:

@@ -37,13 +37,23 @@ class Finding:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is kept of a volume that was read; of a label image the contrast is ``labels of ED``."""
+    """What is kept of a volume that was read."""
 
     case: Case
     contrast: str
     grid: Grid
     digest: str
-    path: Path
+    labels: Path | None = None
+    """Of a label image its file."""
+
+    @property
+    def what(self) -> str:
+        """What it is, in words."""
+        return self.contrast if self.labels is None else f"labels of {self.contrast}"
+
+    def serves_too(self, other: "Seen") -> bool:
+        """Whether both are one label image for several images of a case."""
+        return self.labels is not None and (self.case.key, self.labels) == (other.case.key, other.labels)
 
 
 def digest_of_values(array: NDArray[Any]) -> str:

@@ -41,7 +41,7 @@ class Kind:
     write_site : callable
         Writes one: ``write_site(out, name, n_subjects=…, seed=…, voxel_mm=…, progress=…)``.
     endings : mapping of str to str
-        What a run calls an image -> ending of its file, where the two differ.
+        What a run calls an image -> ending of its file; empty: both are one, as the hospital says.
     """
 
     version: str
@@ -94,6 +94,6 @@ KINDS: dict[str, Kind] = {
         cardiac.VERSION,
         centre.centres,
         cardiac.write_centre,
-        {"ED": "rec-ED_cine", "ES": "rec-ES_cine"},
+        {"ED": "rec-ED_cine", "ES": "rec-ES_cine", "LGE": "LGE"},
     ),
 }
