@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from polysite.config import BidsData
+from polysite.cases import phantom_as_bids
+from polysite.config import BidsData, PhantomData
 from polysite.data.case import Case
 from polysite.errors import ConfigError, DataError
 from polysite.image import NIFTI, Image, suffix_of
@@ -59,6 +60,8 @@ def _predict_folder(
     """Every case of a BIDS folder; the cases are found, and the place of the results is clear, before any work."""
     run, site = predictor.run, predictor.site
     data = run.sites[site].data
+    if isinstance(data, PhantomData):
+        data = phantom_as_bids(data, run.cache_folder())
     endings = data.contrasts if isinstance(data, BidsData) else {}
     cases: list[Case] = lookup("readers", "bids")(
         site, BidsData(path=source, contrasts=endings), run.contrasts

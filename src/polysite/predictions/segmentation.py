@@ -13,6 +13,7 @@ from polysite.config import Site, values_of
 from polysite.data.bids import entities_of
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
+from polysite.data.labels import native_labels
 from polysite.data.single import volume_of
 from polysite.errors import ConfigError, DataError
 from polysite.evaluate.table import Score, replace_text
@@ -166,15 +167,10 @@ class ComparedLabels:
 
     def __init__(self, applied: AppliedSegmentation, found: Case, image: Image, job: str) -> None:
         self.applied, self.found, self.image, self.job = applied, found, image, job
-        stored = found.label_image(job)
-        if stored is None:
+        truth = native_labels(found, job)
+        if truth is None:
             raise DataError(f"{found.key} at {found.site}: {job} has no label image")
-        self.truth, self.predicted = _integers(volume_of(stored)), _integers(volume_of(image))
-        if self.truth.shape != self.predicted.shape:
-            raise DataError(
-                f"{stored.path}: has shape {self.truth.shape} but {found.images[job].name} "
-                f"{self.predicted.shape}; a label image lies on the grid of its image"
-            )
+        self.truth, self.predicted = truth.astype(np.int32), _integers(volume_of(image))
 
     def scores(self) -> list[Score]:
         """A score for each class that the site labels."""

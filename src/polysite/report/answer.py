@@ -19,6 +19,10 @@ _REFERENCES = ("local", "central")
 DESCRIPTIONS = {
     "local": "each site trains alone, on its own scans",
     "fedavg": "one model for all sites, averaged after every round",
+    "fedprox": "as fedavg, and each site stays near what it was sent",
+    "fedbn": "as fedavg, but each site keeps its own normalisation layers",
+    "ditto": "as fedavg, and each site trains a personal model that is pulled towards the average",
+    "moon": "as fedavg, and each site's features stay near the average's",
     "pflsynth": "a shared part is averaged, each site keeps its own part and its own code",
     "fedcrld": "one encoder is averaged, each site keeps a second one, its decoder and a memory of its own",
     "central": "all scans pooled in one place: a reference, not a federation",
