@@ -44,8 +44,8 @@ def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
     from polysite import recipe
     from polysite.engines.here import Here
     from polysite.federation.crew import assemble
+    from polysite.federation.saver import saving
     from polysite.federation.server import federate
-    from polysite.federation.store import saving
 
     data = {"format": "bids", "path": "unused"}
     run = recipe.build(

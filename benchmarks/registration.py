@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from polysite.config import Prepare
+from polysite.config import Preparation
 from polysite.data.register import register
 from polysite.data.single import oriented
+from polysite.image import read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INNER_MM = 18.0
@@ -72,7 +73,7 @@ def main() -> None:
         subject, _, to, _ = path.stem.split("_")
         contrast = to.removeprefix("to-")
         fixed, moving = (
-            oriented(root / subject / "anat" / f"{subject}_{name}.nii.gz", name, Prepare())
+            oriented(read_image(root / subject / "anat" / f"{subject}_{name}.nii.gz", name), Preparation())
             for name in ("FLAIR", contrast)
         )
         begin = time.perf_counter()

@@ -8,9 +8,10 @@ import argparse
 from pathlib import Path
 
 from polysite.evaluate.compare import compare
+from polysite.evaluate.kinds import METRICS
 from polysite.evaluate.statistics import Interval
-from polysite.evaluate.summary import METRICS, summary_rows
-from polysite.evaluate.table import Score, read_scores
+from polysite.evaluate.summary import SummaryRow, summary_rows
+from polysite.evaluate.table import Score, kind_of, read_scores
 
 
 def interval(value: Interval, digits: int, sign: str = "") -> str:
@@ -22,23 +23,34 @@ def interval(value: Interval, digits: int, sign: str = "") -> str:
 
 
 def scores_table(scores: list[Score]) -> str:
-    """A row for each site and method; tasks and seeds averaged within a subject."""
+    """A row for each site and method; tasks, images and seeds averaged within a subject."""
+    metrics = kind_of(scores).metrics
+    titles = [f"{metric.label} ({metric.unit})" if metric.unit else metric.label for metric in metrics]
     lines = [
-        "| site | method | PSNR (dB) | SSIM | NRMSE | subjects | seeds |",
-        "|---|---|---|---|---|---|---|",
+        f"| site | method | {' | '.join(titles)} | subjects | seeds |",
+        "|---" * (len(metrics) + 4) + "|",
     ]
     for row in summary_rows(scores):
-        cells = [interval(row.metrics[name], 2 if name == "psnr_db" else 3) for name in METRICS]
+        cells = [mean_cell(row, metric.name) for metric in metrics]
         lines.append(
             f"| {row.site} | {row.method} | {' | '.join(cells)} | {row.n_subjects} | {row.n_seeds} |"
         )
     return "\n".join(lines)
 
 
+def mean_cell(row: SummaryRow, metric: str) -> str:
+    """Mean and interval, and over how many subjects where some are left out."""
+    found = row.metrics.get(metric)
+    if found is None:
+        return "–"
+    left_out = f", {found.n} subjects" if found.n < row.n_subjects else ""
+    return interval(found, METRICS[metric].digits) + left_out
+
+
 def differences_table(scores: list[Score], baseline: str, metric: str) -> str:
     """Each method minus the baseline per site, then over all sites; Holm within each of the two families."""
     methods = [name for name in dict.fromkeys(row.method for row in scores) if name != baseline]
-    digits = 2 if metric == "psnr_db" else 3
+    digits = METRICS[metric].digits
     lines = ["| site | method | difference | better in | p (Holm) | verdict |", "|---|---|---|---|---|---|"]
     for by in (("site",), ()):
         for row in compare(scores, methods, baseline, metric=metric, by=by):
@@ -57,12 +69,13 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="the --out of `polysite compare`")
     parser.add_argument("--baseline", default="local")
-    parser.add_argument("--metric", choices=list(METRICS), default="psnr_db")
+    parser.add_argument("--metric", choices=list(METRICS), help="default: the main one")
     arguments = parser.parse_args()
     scores = [row for path in sorted(arguments.folder.glob("*/scores.csv")) for row in read_scores(path)]
+    metric = arguments.metric or kind_of(scores).main.name
     print(scores_table(scores))
-    print(f"\n{arguments.metric}, each method minus {arguments.baseline}:\n")
-    print(differences_table(scores, arguments.baseline, arguments.metric))
+    print(f"\n{metric}, each method minus {arguments.baseline}:\n")
+    print(differences_table(scores, arguments.baseline, metric))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from command import RUN, well
 from polysite import recipe, registry
 from polysite.federation.crew import Crew, assemble
-from polysite.federation.store import Saver
+from polysite.federation.saver import Saver
 from toy import toy_raw
 
 torch.set_num_threads(1)

@@ -3,7 +3,6 @@
 A site's volumes hold one bright block a class on noise; a site's brightness is its own.
 """
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,21 +25,13 @@ from polysite.tasks.task import Effort, Pass
 N_CLASSES, SHAPE = 3, (2, 16, 16)
 
 
-HEADS: dict[str, Any] = (
-    {"heads": {"own": N_CLASSES}}
-    if "heads" in inspect.signature(CRLD).parameters
-    else {"n_classes": N_CLASSES}
-)
-"""The network's one head, whether its constructor calls heads by name or not."""
+HEAD = "LV-MYO"
 
 
 class Model(nn.Module):
     def __init__(self, settings: CRLD.Settings) -> None:
         super().__init__()
-        self.segmenter = CRLD(settings, **HEADS)
-
-    def inputs(self, image: Tensor) -> tuple[Any, ...]:
-        return (image, *HEADS.get("heads", ()))
+        self.segmenter = CRLD(settings, heads={HEAD: N_CLASSES})
 
 
 @dataclass
@@ -111,7 +102,7 @@ class Cubes:
     ) -> dict[str, float]:
         def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
             image, labels = batch
-            inputs = model.inputs(image)
+            inputs = (image, HEAD)
             output: Segmented = model.segmenter(*inputs)
             own = dice_loss(output.logits, labels) + cross_entropy(output.logits, labels)
             total = own if penalty is None else own + penalty(model)
@@ -134,7 +125,7 @@ class Cubes:
     def validate(self, model: nn.Module, data: CubeData, n_samples: int, seed: int) -> dict[str, float]:
         model.eval()
         ((image, labels),) = data.batches(numpy_stream(seed, "cubes"), 1, n_samples)
-        return {"loss": float(cross_entropy(model.segmenter(*model.inputs(image)).logits, labels))}
+        return {"loss": float(cross_entropy(model.segmenter(image, HEAD).logits, labels))}
 
 
 def cubes_raw(n_sites: int = 2, **over: Any) -> dict[str, Any]:

@@ -213,7 +213,7 @@ STATE = "sites/abbey/store/round-000002/state"
         (f"{STATE}.safetensors", cut, "train", "SHA-256"),
         (f"{STATE}.safetensors", flip, "train", "SHA-256"),
         (f"{STATE}.json", cut, "train", "cut short or altered"),
-        (f"{STATE}.json", partial(swap, '"version": 2', '"version": 7'), "train", "another run or round"),
+        (f"{STATE}.json", partial(swap, '"version": 2', '"version": 7'), "train", "was edited"),
         ("server/store/round-000002/state.safetensors", flip, "train", "SHA-256"),
         ("sites/abbey/model.safetensors", cut, "evaluate", "polysite train --resume"),
         ("sites/abbey/model.safetensors", flip, "evaluate", "polysite train --resume"),

@@ -22,7 +22,7 @@ from polysite import cli, recipe, registry, study
 from polysite.config import Component, Run, Site
 from polysite.engines.here import Here
 from polysite.federation.server import federate
-from polysite.federation.store import read_tensors
+from polysite.federation.tensor_files import read_tensors
 from polysite.run import plan
 from polysite.tasks.task import Effort
 from toy import CrewMaker

@@ -54,12 +54,12 @@ A *name* has letters, digits, `-` and `_`, begins with a letter or digit, and ha
 
 NOTES = {
     "The run.name": "the run's name; also the run folder, `runs/NAME`, if `--out` is not given",
-    "The run.seed": "decides splits, initial weights, order of slices and dropout",
+    "The run.seed": "decides splits, initial weights, order of slices and volumes, their augmentation, and dropout",
     "The run.device": "where networks compute: `cpu`, `cuda`, `cuda:1`",
     "The run.cache": "folder of phantoms and prepared cases; entries may be deleted at any time",
     "The run.sites": "site -> its scans and tasks; the order is the order of the networks' codes and of aggregation",
     "The run.task": "what a site learns",
-    "The run.network": "the generator",
+    "The run.network": "the generator, or the segmentation network",
     "The run.algorithm": "what travels and how it is aggregated",
     "The run.training": "rounds, steps and the optimiser",
     "The run.prepare": "from scans to normalised volumes, for all sites that say nothing else",
@@ -71,14 +71,12 @@ NOTES = {
     "data.path": "the folder, or the CSV file of a table; `${VARIABLE}` and `~` are replaced; "
     "relative to where the command runs",
     "data.format": "which reader",
-    "data.kind": "of anatomy",
     "data.n_subjects": "subjects to make; the first n of a hospital are always the same persons",
     "data.seed": "decides persons and noise; independent of the run's seed",
-    "prepare.mask": "`foreground`: the head; `nonzero`: voxels other than 0; `none`: the whole volume",
     "split.validation": "fraction of a site's subjects",
     "split.test": "fraction of a site's subjects; at least one subject if above 0 and the site has two",
     "training.rounds": "rounds of the federation",
-    "training.batch_size": "slices a step",
+    "training.batch_size": "slices, or volumes, a step",
     "training.learning_rate": "of Adam, for all networks",
     "training.betas": "of Adam",
     "training.schedule_end": "`positive`: the last round of the decay has a rate above 0. `zero`: it trains nothing, "
@@ -133,6 +131,8 @@ def run_yaml() -> str:
             settings = lookup(kind, name).Settings.model_json_schema()
             settings.pop("description", None)
             parts.append(_section(f"{key}: {name}", "", settings, settings, level=3))
+            for part, model in settings.get("$defs", {}).items():
+                parts.append(_section(SECTIONS[part], f"`{key}.{SECTIONS[part]}`", model, settings, level=3))
     parts.append(_presets())
     return "\n".join(parts)
 
@@ -150,11 +150,20 @@ def _section(title: str, key: str, model: Mapping[str, Any], root: Mapping[str, 
     required = model.get("required", [])
     for name, field in sorted(model["properties"].items(), key=lambda item: item[0] != "format"):
         default = "required" if name in required else f"`{_plain(field.get('default'))}`"
-        default = "as there" if "$ref" in field and field["$ref"].rsplit("/", 1)[-1] in SECTIONS else default
+        default = "as there" if _is_section(field) else default
         meaning = meaning_of(title, name, field)
         cells = (f"`{name}`", _type(field, root), default, meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _is_section(field: Mapping[str, Any]) -> bool:
+    """Whether a key holds a section with defaults of its own."""
+    if field.get("default", {}) is None:
+        return False
+    return any(
+        choice.get("$ref", "").rsplit("/", 1)[-1] in SECTIONS for choice in (field, *field.get("anyOf", ()))
+    )
 
 
 def meaning_of(title: str, name: str, field: Mapping[str, Any]) -> str:
@@ -174,7 +183,14 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-SECTIONS = {"Prepare": "prepare", "Split": "split", "Training": "training", "Evaluate": "evaluate"}
+SECTIONS = {
+    "Prepare": "prepare",
+    "Split": "split",
+    "Training": "training",
+    "Evaluate": "evaluate",
+    "Augment": "augment",
+}
+"""Class -> title of its table."""
 
 
 def _type(field: Mapping[str, Any], root: Mapping[str, Any]) -> str:

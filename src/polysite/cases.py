@@ -32,23 +32,53 @@ def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Cas
 
 def find_site(name: str, site: Site, run: Run) -> list[Case]:
     """One site's cases."""
-    data = (
-        BidsData(path=phantom_folder(site.data, run.cache_folder()))
-        if isinstance(site.data, PhantomData)
-        else site.data
-    )
+    data, contrasts = site.data, run.contrasts
+    if isinstance(data, PhantomData):
+        contrasts = _images_of(name, data, run)
+        data = phantom_as_bids(data, run.cache_folder())
     try:
-        cases: list[Case] = lookup("readers", data.format)(name, data, run.contrasts)
+        cases: list[Case] = lookup("readers", data.format)(name, data, contrasts)
     except ConfigError as error:
         raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases
 
 
+def phantom_as_bids(data: PhantomData, cache: Path) -> BidsData:
+    """A phantom hospital in the cache as the BIDS folder that it is."""
+    from polysite.phantom.kinds import KINDS
+
+    return BidsData(
+        path=phantom_folder(data, cache),
+        contrasts=dict(KINDS[data.kind].endings),
+        label_images=Path("derivatives/truth"),
+    )
+
+
+def _images_of(site: str, data: PhantomData, run: Run) -> tuple[str, ...]:
+    """The run's contrasts that a phantom can have.
+
+    Raises
+    ------
+    ConfigError
+        If it has none of them.
+    """
+    from polysite.phantom.kinds import KINDS
+
+    names = KINDS[data.kind].endings
+    images = tuple(name for name in run.contrasts if not names or name in names)
+    if not images:
+        raise ConfigError(
+            f"sites.{site}.data: images of the {data.kind} phantom are called {', '.join(names)}; "
+            "name one in `contrasts`"
+        )
+    return images
+
+
 def phantom_folder(data: PhantomData, cache: Path) -> Path:
     """Where a phantom hospital lies in the cache: one folder for the same settings and code."""
-    from polysite.phantom.consortium import VERSION
+    from polysite.phantom.kinds import KINDS
 
-    content = json.dumps([data.model_dump(mode="json"), VERSION], sort_keys=True)
+    content = json.dumps([data.model_dump(mode="json"), KINDS[data.kind].version], sort_keys=True)
     return cache / "phantom" / f"{data.hospital}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
@@ -58,6 +88,7 @@ def make_phantoms(run: Run, progress: Progress | None = None) -> None:
     for name, site in run.sites.items():
         if isinstance(site.data, PhantomData):
             _require_hospital(name, site.data)
+            _images_of(name, site.data, run)
             folder = phantom_folder(site.data, run.cache_folder())
             if not folder.exists() and folder not in wanted:
                 wanted[folder] = site.data
@@ -90,25 +121,24 @@ def make_phantoms(run: Run, progress: Progress | None = None) -> None:
 def _require_hospital(site: str, data: PhantomData) -> None:
     """Refuse a hospital or contrast that there is not, before any is made."""
     from polysite.phantom.hospital import hospital_named
+    from polysite.phantom.kinds import KINDS
 
     try:
-        hospital = hospital_named(data.hospital)
-        for contrast in data.contrasts or ():
-            hospital.protocol(contrast)
+        KINDS[data.kind].site(data.hospital)
+        for contrast in data.contrasts or ():  # of heads; a heart's cannot be chosen
+            hospital_named(data.hospital).protocol(contrast)
     except DataError as error:
-        raise ConfigError(f"sites.{site}.data: {error}") from error
+        owners = [name for name, kind in KINDS.items() if data.hospital in {s.name for s in kind.sites()}]
+        other = [f"; {data.hospital} is of kind: {owner}" for owner in owners if owner != data.kind]
+        raise ConfigError(f"sites.{site}.data: {error}{''.join(other)}") from error
 
 
 def _make_phantom(data: PhantomData, folder: Path, aside: Path) -> None:
-    from polysite.phantom.consortium import write_hospital
+    from polysite.phantom.kinds import KINDS
 
-    write_hospital(
-        aside,
-        data.hospital,
-        n_subjects=data.n_subjects,
-        seed=data.seed,
-        contrasts=data.contrasts,
-        voxel_mm=data.voxel_mm,
+    chosen = {} if data.contrasts is None else {"contrasts": data.contrasts}
+    KINDS[data.kind].write_site(
+        aside, data.hospital, n_subjects=data.n_subjects, seed=data.seed, voxel_mm=data.voxel_mm, **chosen
     )
     try:
         aside.rename(folder)
@@ -139,18 +169,24 @@ def split_cases(run: Run, found: Mapping[str, list[Case]]) -> dict[str, dict[str
     Raises
     ------
     DataError
-        If no training subject has both contrasts of a task.
+        If no training subject has both contrasts of a task, or a labelled image.
     """
     subjects = {name: sorted({case.subject for case in cases}) for name, cases in found.items()}
     splits = split_subjects(subjects, run.split, run.seed)
     for name, cases in found.items():
-        for text in run.sites[name].tasks:
-            pair = set(parse_task(text))
-            if not any(pair <= set(case.images) for case in cases if case.subject in splits[name]["train"]):
-                raise DataError(
-                    f"{name}: no training subject has both contrasts of {text}; name some in "
-                    f"split.subjects.{name}.train, or change the fractions or the seed"
-                )
+        training = [case for case in cases if case.subject in splits[name]["train"]]
+        lacking = [
+            f"both contrasts of {text}"
+            for text in run.sites[name].tasks
+            if not any(set(parse_task(text)) <= set(case.images) for case in training)
+        ]
+        if run.sites[name].labels and not any(case.labels for case in training):
+            lacking = ["an image with a label image"]
+        if lacking:
+            raise DataError(
+                f"{name}: no training subject has {lacking[0]}; name some in split.subjects.{name}.train, "
+                "or change the fractions or the seed"
+            )
     return splits
 
 
@@ -161,6 +197,8 @@ def prepare_cases(
     progress: Progress | None = None,
 ) -> dict[str, dict[str, list[PreparedCase]]]:
     """Site -> split -> prepared cases, from the cache where they are there already.
+
+    For segmentation each image is a case of its own.
 
     Raises
     ------
@@ -178,8 +216,10 @@ def prepare_cases(
                     )
     prepared: dict[str, dict[str, list[PreparedCase]]] = {}
     for name, cases in found.items():
-        settings = run.sites[name].prepare or run.prepare
-        done = prepare_site(cases, settings, run.cache_folder(), progress=progress)
+        site = run.sites[name]
+        wanted = [part for case in cases for part in case.parts()] if site.labels else cases
+        settings = site.prepare or run.prepare
+        done = prepare_site(wanted, settings, run.cache_folder(), progress=progress, workers=cores())
         prepared[name] = {
             split: [case for case in done if case.subject in subjects]
             for split, subjects in splits[name].items()

@@ -280,14 +280,14 @@ def _train(folder: Path, terminal: Any, again: str) -> None:
 @app.command()
 def evaluate(folder: RunFolder, device: Device = None) -> None:
     """Predict and score every test case: predictions/ and scores.csv."""
-    from polysite.evaluate.summary import aggregate
+    from polysite.evaluate.summary import overview
     from polysite.predictions import evaluate as run_evaluation
     from polysite.progress import console, telling
     from polysite.tables import summary_table
 
     with telling(console()) as tell:
         scores = run_evaluation(folder, tell, device=device)
-    _print(summary_table(aggregate(scores)))
+    _print(summary_table(overview(scores)))
     typer.echo(f"{folder / 'scores.csv'}")
 
 
@@ -297,10 +297,12 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help="a volume or a BIDS folder")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="a .nii.gz file, or a folder for a BIDS folder")],
     site: Annotated[str, typer.Option(help="whose model")],
-    task: Annotated[str | None, typer.Option(help="SOURCE->TARGET; default: by the file's name")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="SOURCE->TARGET, or an image's name; default: by the file's name")
+    ] = None,
     device: Device = None,
 ) -> None:
-    """Synthesise volumes: whole, on the input's own grid."""
+    """Apply a model to whole volumes: the result lies on the input's own grid."""
     from polysite.predictions import predict as run_prediction
 
     for path in run_prediction(folder, site, source, out, task, device=device):

@@ -102,12 +102,35 @@ class BidsData(_Folder):
     """A BIDS folder."""
 
     format: Literal["bids"] = "bids"
+    label_images: Path | None = Field(
+        default=None,
+        description="segmentation: folder of the derivative that holds the label images, below `path` or "
+        "absolute, for example derivatives/manual; there a label image has its image's entities, and perhaps `desc-`",
+    )
+    label_ending: str = Field(
+        default="dseg", description="segmentation: ending of the label images, for example label-lesion_mask"
+    )
 
 
 class TableData(_Folder):
-    """A CSV table with a row a subject (columns ``subject``, optional ``session``, one column a contrast)."""
+    """A CSV table with a row a case and a column of paths for each contrast.
+
+    A path may also be put together from columns: `{code}/{code}_sa.nii.gz`, with * for what is not known.
+    """
 
     format: Literal["table"] = "table"
+    subject: str = Field(default="subject", description="the column that names the subject")
+    session: str = Field(
+        default="session", description="the column that tells rows of one subject apart; may be missing"
+    )
+    label_images: dict[Name, str] = Field(
+        default={}, description="segmentation: contrast -> column (or path) of its label image"
+    )
+    frames: dict[Name, str] = Field(
+        default={},
+        description="contrast -> column with the number of its frame, where files are 4-D (label images too)",
+    )
+    first_frame: Literal[0, 1] = Field(default=0, description="the number of a file's first frame")
 
 
 class FilesData(_Folder):
@@ -116,13 +139,19 @@ class FilesData(_Folder):
     format: Literal["files"] = "files"
     pattern: str = Field(
         description="path below `path` with {subject}, {contrast}, optional {session} and free {tokens} or *, "
-        "for example 'IXI-{contrast}/{subject}-Guys-{n}-{contrast}.nii.gz'"
+        "for example 'IXI-{contrast}/{subject}-Guys-{n}-{contrast}.nii.gz'; {contrast} may be left out where "
+        "`contrasts` names one"
+    )
+    label_images: str | None = Field(
+        default=None,
+        description="segmentation: the same for label images, for example '{subject}/{subject}_{contrast}_gt.nii.gz'; "
+        "without {contrast}, one serves all images of a case; a file that fits it is no image",
     )
 
-    @field_validator("pattern")
+    @field_validator("pattern", "label_images")
     @classmethod
-    def _below(cls, pattern: str) -> str:
-        if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+    def _below(cls, pattern: str | None) -> str | None:
+        if pattern and (pattern.startswith(("/", "~")) or ".." in pattern.split("/")):
             raise ValueError(f"{pattern!r} must lie below `path`: no / at its beginning and no ..")
         return pattern
 
@@ -131,22 +160,44 @@ class PhantomData(Section):
     """A procedural hospital: generated once into the cache, then read as BIDS."""
 
     format: Literal["phantom"] = "phantom"
-    kind: Literal["brain"] = "brain"
+    kind: Literal["brain", "cardiac"] = Field(
+        default="brain",
+        description="`brain`: heads with the contrasts T1w, T2w, ...; `cardiac`: hearts in short-axis stacks with "
+        "label images, whose images are called ED, ES (cine at end-diastole and end-systole) and LGE",
+    )
     hospital: Name = Field(description="one of the consortium's hospitals: `polysite phantom --list`")
     n_subjects: int = Field(default=6, ge=1, le=10_000)
     contrasts: tuple[Name, ...] | None = Field(
-        default=None, description="default: what the hospital acquires"
+        default=None, description="brain: which are made; default: what the hospital acquires"
     )
     voxel_mm: float | None = Field(
-        default=None, ge=0.5, le=20, description="in-plane voxel size; default: the hospital's own"
+        default=None,
+        ge=0.5,
+        le=20,
+        description="in-plane voxel size (of hearts at most 10); default: the hospital's own",
     )
     seed: int = Field(default=7, ge=0)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> "PhantomData":
+        if self.kind == "cardiac" and self.contrasts is not None:
+            raise ValueError(
+                "contrasts: a cardiac centre makes all its images; leave this out and choose by the run's `contrasts`"
+            )
+        if self.kind == "cardiac" and self.voxel_mm is not None and self.voxel_mm > 10:
+            raise ValueError(f"voxel_mm: {self.voxel_mm:g} is too coarse for a heart; at most 10")
+        return self
 
 
 SiteData = Annotated[BidsData | TableData | FilesData | PhantomData, Field(discriminator="format")]
 
 
+Goal = Literal["synthesis", "segmentation"]
+Axes = Literal["canonical", "slices"]
+Normalisation = Literal["range", "zscore"]
+Mask = Literal["foreground", "nonzero", "none"]
 Spacing = Annotated[float, Field(ge=0.1, le=50)]
+Spacings = tuple[Spacing | None, Spacing | None, Spacing | None]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -161,15 +212,29 @@ class Prepare(Section):
     registration: Literal["auto", "always", "never"] = Field(
         default="auto", description="rigid registration to the reference; auto: where the grids differ"
     )
-    spacing_mm: tuple[Spacing, Spacing, Spacing] | None = Field(
+    axes: Axes | None = Field(
         default=None,
-        description="resample the reference grid to this voxel size (canonical axes); default: keep it",
+        description="`canonical`: x, y, z are the axes nearest to right, anterior, superior; `slices`: z is across "
+        "the slices, also of an oblique stack; default: `canonical` for synthesis, `slices` for segmentation",
+    )
+    spacing_mm: Spacings | None = Field(
+        default=None,
+        description="resample the reference grid to this voxel size (x, y, z); `null` in the list keeps an axis; "
+        "default: all kept for synthesis, `[1.25, 1.25, null]` for segmentation",
     )
     percentiles: tuple[Percentile, Percentile] = Field(
-        default=(0.0, 99.5),
-        description="of the voxels inside the mask, mapped to -1 and 1; beyond is clipped",
+        default=(0.0, 99.5), description="of the voxels inside the mask; beyond is clipped"
     )
-    mask: Literal["foreground", "nonzero", "none"] = "foreground"
+    normalisation: Normalisation | None = Field(
+        default=None,
+        description="`range`: the percentiles become -1 and 1; `zscore`: mean 0 and standard deviation 1 of the "
+        "voxels inside the mask, after clipping; default: `range` for synthesis, `zscore` for segmentation",
+    )
+    mask: Mask | None = Field(
+        default=None,
+        description="`foreground`: the head; `nonzero`: voxels other than 0; `none`: the whole volume; default: "
+        "`foreground` for synthesis, `none` for segmentation",
+    )
 
     @field_validator("percentiles")
     @classmethod
@@ -178,6 +243,26 @@ class Prepare(Section):
         if low >= high:
             raise ValueError(f"the lower one comes first, not [{low:g}, {high:g}]")
         return percentiles
+
+    def decided(self, goal: Goal) -> "Preparation":
+        """The same settings with every default that depends on the goal filled in."""
+        usual = {
+            "synthesis": Preparation(),
+            "segmentation": Preparation(
+                axes="slices", spacing_mm=(1.25, 1.25, None), normalisation="zscore", mask="none"
+            ),
+        }[goal]
+        own = {name: value for name, value in self if value is not None}
+        return usual.model_copy(update=own)
+
+
+class Preparation(Prepare):
+    """Settings of the preparation with nothing left open."""
+
+    axes: Axes = "canonical"
+    spacing_mm: Spacings = (None, None, None)
+    normalisation: Normalisation = "range"
+    mask: Mask = "foreground"
 
 
 class Split(Section):
@@ -243,6 +328,11 @@ class Site(Section):
     )
     prepare: Prepare | None = Field(default=None, description="replaces the run's `prepare` at this site")
 
+    @property
+    def goal(self) -> Goal:
+        """What the site wants to learn, by the key that it gives."""
+        return "segmentation" if self.labels else "synthesis"
+
     @model_validator(mode="after")
     def _one_goal(self) -> "Site":
         if bool(self.tasks) == bool(self.labels):
@@ -283,14 +373,17 @@ class Training(Section):
         default=None,
         ge=1,
         le=1_000_000,
-        description="batches a site trains a round; default: one epoch, every slice once",
+        description="batches a site trains a round; default: one epoch, every slice (or labelled volume) once",
+    )
+    epochs_per_round: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="passes over a site's data a round, where steps_per_round is not given",
     )
     batch_size: int = Field(default=1, ge=1, le=4096)
     learning_rate: float = Field(default=2e-4, gt=0, le=10)
     betas: tuple[Beta, Beta] = (0.5, 0.999)
-    epochs_per_round: int = Field(
-        default=1, ge=1, le=1000, description="how often a site does these batches in a round"
-    )
     flat_rounds: int | None = Field(
         default=None, ge=0, description="rounds before the linear decay begins; default: half of them"
     )
@@ -301,7 +394,12 @@ class Training(Section):
     channels_last: bool = False
     compile: bool = False
     validate_every: int = Field(default=1, ge=0, description="rounds between validations; 0: never")
-    validation_slices: int = Field(default=16, ge=1, le=65_536, description="slices a site validates on")
+    validation_slices: int = Field(
+        default=16,
+        ge=1,
+        le=65_536,
+        description="slices a site validates on; in segmentation volumes, each at most once",
+    )
     common_start: bool = Field(default=True, description="false: every site starts from its own random model")
 
 
@@ -371,12 +469,14 @@ class Run(Section):
                             ["sites", name, "tasks"],
                             f"{contrast!r} in {text!r} is not among `contrasts` ({known})",
                         )
-            for contrast in site.data.contrasts or ():
-                if contrast not in self.contrasts and not isinstance(site.data, PhantomData):
-                    raise _at(
-                        ["sites", name, "data", "contrasts", contrast],
-                        f"{contrast!r} is not among `contrasts` ({known})",
-                    )
+            for key in ("contrasts", "label_images", "frames"):
+                given = getattr(site.data, key, None)
+                for contrast in given if isinstance(given, dict) else ():
+                    if contrast not in self.contrasts:
+                        raise _at(
+                            ["sites", name, "data", key, contrast],
+                            f"{contrast!r} is not among `contrasts` ({known})",
+                        )
         for name in self.split.subjects:
             if name not in self.sites:
                 raise _at(

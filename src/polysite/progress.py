@@ -1,7 +1,7 @@
 """A run on the terminal: one bar, one line a site, the time left; in a log, few lines."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,16 +126,25 @@ class _Lines:
         if event["event"] == "site":
             self._sites[event["site"]] = event
         if event["event"] == "round":
-            parts = [
-                f"{name} l1 {site['losses'].get('l1', float('nan')):.4f}"
-                for name, site in self._sites.items()
-            ]
+            parts = [f"{name} {_main_loss(site['losses'])}" for name, site in self._sites.items()]
             self._console.print(
                 f"{self._name}: round {event['round'] + 1}/{self._rounds}, "
                 f"{event['seconds']:.1f} s: {', '.join(parts)}",
                 soft_wrap=True,
                 markup=False,
             )
+
+
+def _main_loss(losses: Mapping[str, float]) -> str:
+    """The loss that says most: its name and value."""
+    name = next((name for name in ("l1", "dice_loss") if name in losses), next(iter(losses), None))
+    return f"{name} {losses[name]:.4f}" if name else ""
+
+
+def _validated(validation: Mapping[str, float]) -> str:
+    if "psnr_db" in validation:
+        return f"{validation['psnr_db']:.2f} dB"
+    return f"Dice {validation['dice']:.3f}" if "dice" in validation else ""
 
 
 def _table(sites: dict[str, dict[str, Any]], rounds: int) -> Table:
@@ -149,7 +158,7 @@ def _table(sites: dict[str, dict[str, Any]], rounds: int) -> Table:
             name,
             f"{event['round'] + 1}/{rounds}",
             *(f"{event['losses'].get(loss, float('nan')):.4f}" for loss in losses),
-            f"{validation['psnr_db']:.2f} dB" if "psnr_db" in validation else "",
+            _validated(validation),
             f"{event['seconds']:.1f}",
         )
     return table

@@ -20,19 +20,21 @@ TABLES: dict[str, dict[str, str]] = {
     "networks": {
         "pflsynth": "polysite.networks.generator:Generator",
         "fedcrld": "polysite.networks.crld:CRLD",
+        "unet": "polysite.networks.unet:UNet",
     },
     "tasks": {
         "synthesis": "polysite.tasks.synthesis:Synthesis",
+        "segmentation": "polysite.tasks.segmentation:Segmentation",
     },
     "algorithms": {
         "local": "polysite.algorithms.local:Local",
         "fedavg": "polysite.algorithms.algorithm:Algorithm",
         "central": "polysite.algorithms.central:Central",
-        "pflsynth": "polysite.algorithms.pflsynth:PFLSynth",
         "fedprox": "polysite.algorithms.fedprox:FedProx",
         "fedbn": "polysite.algorithms.fedbn:FedBN",
         "ditto": "polysite.algorithms.ditto:Ditto",
         "moon": "polysite.algorithms.moon:Moon",
+        "pflsynth": "polysite.algorithms.pflsynth:PFLSynth",
         "fedcrld": "polysite.algorithms.fedcrld:FedCRLD",
     },
     "engines": {

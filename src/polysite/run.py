@@ -17,9 +17,11 @@ from polysite.data.split import save_splits
 from polysite.errors import CheckpointError, ConfigError, DataError
 from polysite.events import EventLog, Listener
 from polysite.federation.crew import assemble, make_algorithm, make_plans, make_task
+from polysite.federation.saver import saving
 from polysite.federation.server import federate
 from polysite.federation.share import describe, explain
-from polysite.federation.store import Store, file_digest, saving
+from polysite.federation.store import Store
+from polysite.federation.tensor_files import file_digest
 from polysite.lock import locked
 from polysite.registry import lookup
 from polysite.seal import require_same_plan, require_same_run, run_splits, seal_models

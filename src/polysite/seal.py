@@ -12,7 +12,7 @@ from polysite.config import Run
 from polysite.data.split import Splits, load_splits
 from polysite.errors import CheckpointError
 from polysite.evaluate.table import replace_text
-from polysite.federation.store import file_digest
+from polysite.federation.tensor_files import file_digest
 
 
 def _recorded(folder: Path) -> dict[str, Any]:

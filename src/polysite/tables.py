@@ -5,16 +5,21 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from polysite.data.cache import PreparedCase
+from polysite.evaluate.kinds import KINDS, METRICS, Metric
 from polysite.evaluate.summary import SummaryRow
-
-METRICS = {"psnr_db": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "nrmse": ("NRMSE", 3)}
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> Table:
-    """Rows as a table: mean and 95 % interval over subjects; the best method of a group is bold."""
+    """Rows as a table: mean and 95 % interval over subjects; the best method of a group is bold.
+
+    A mean for which some subjects' value is not defined says over how many it is taken.
+    """
+    metrics = [metric for name, metric in METRICS.items() if any(name in row.metrics for row in rows)]
+    part = next((kind.part for kind in KINDS.values() if kind.metrics[0] in metrics), "task")
     table = Table(box=None, pad_edge=False)
-    for title in ("site", "task", "method", "subjects", *(title for title, _ in METRICS.values())):
-        table.add_column(title, justify="left" if title in ("site", "task", "method") else "right")
+    titles = (f"{metric.label} ({metric.unit})" if metric.unit else metric.label for metric in metrics)
+    for title in ("site", part, "method", "subjects", *titles):
+        table.add_column(title, justify="left" if title in ("site", part, "method") else "right")
     group = None
     for row in rows:
         new = (row.site, row.task) != group
@@ -24,19 +29,22 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
             (row.task or "all") if new else "",
             row.method,
             str(row.n_subjects),
-            *(_cell(row, name, digits) for name, (_, digits) in METRICS.items()),
+            *(_cell(row, metric) for metric in metrics),
         )
     return table
 
 
-def _cell(row: SummaryRow, metric: str, digits: int) -> str:
-    interval = row.metrics[metric]
-    text = f"{interval.mean:.{digits}f}"
+def _cell(row: SummaryRow, metric: Metric) -> str:
+    interval = row.metrics.get(metric.name)
+    if interval is None:
+        return "–"
+    text = f"{interval.mean:.{metric.digits}f}"
     if interval.low is not None:
-        text += f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-    return (
-        f"[bold]{text.replace('[', chr(92) + '[')}[/bold]" if metric in row.best else text.replace("[", "\\[")
-    )
+        text += f" [{interval.low:.{metric.digits}f}, {interval.high:.{metric.digits}f}]"
+    if interval.n < row.n_subjects:
+        text += f", n = {interval.n}"
+    text = text.replace("[", "\\[")
+    return f"[bold]{text}[/bold]" if metric.name in row.best else text
 
 
 def registration_table(cases: Sequence[PreparedCase]) -> Table | None:

@@ -59,7 +59,7 @@ def main() -> None:
 
     from polysite.errors import PolysiteError
     from polysite.federation.crew import assemble
-    from polysite.federation.store import saving
+    from polysite.federation.saver import saving
     from polysite.run import open_run, prepared_cases
 
     torch.set_num_threads(arguments.threads)

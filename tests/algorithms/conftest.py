@@ -8,7 +8,7 @@ import pytest
 from cubes import cubes_raw
 from polysite import recipe, registry
 from polysite.federation.crew import Crew, assemble
-from polysite.federation.store import Saver
+from polysite.federation.saver import Saver
 
 
 @pytest.fixture

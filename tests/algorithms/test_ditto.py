@@ -11,14 +11,14 @@ from fakes import MemoryCase
 from golden import federation
 from polysite import recipe
 from polysite.federation.crew import assemble
-from polysite.federation.store import saving
+from polysite.federation.saver import saving
 from toy import CrewMaker
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 3.0])
 def test_the_personal_model_equals_its_formula(toy_crew: CrewMaker, strength: float) -> None:
     """Gradient ``(v - c) + lambda (v - w)`` with w as it arrived; momentum of its own, over rounds."""
-    crew = toy_crew(2, algorithm={"name": "ditto", "pull": strength, "private": []})
+    crew = toy_crew(2, algorithm={"name": "ditto", "lam": strength, "private": []})
     initial = crew.sites["site0"].slot().initial["body.w"].double().numpy()
     rate = crew.run.training.learning_rate
     checks.run(crew)
@@ -45,7 +45,7 @@ def test_the_personal_model_equals_its_formula(toy_crew: CrewMaker, strength: fl
 def test_a_strong_pull_brings_the_personal_model_to_the_global_one(toy_crew: CrewMaker) -> None:
     far = []
     for strength in (0.0, 1.0, 2.5):
-        crew = toy_crew(2, folder=f"at{strength}", algorithm={"name": "ditto", "pull": strength})
+        crew = toy_crew(2, folder=f"at{strength}", algorithm={"name": "ditto", "lam": strength})
         checks.run(crew)
         gap = checks.final(crew, "site0")["body.w"] - checks.server_state(crew)["body.w"]
         far.append(gap.norm().item())
@@ -57,7 +57,7 @@ def test_losses_and_moments_of_both_models_are_kept_apart(toy_crew: CrewMaker) -
     site = crew.sites["site0"]
     message = site.work(0, crew.initial())
     crew.saver.wait()
-    assert set(message.facts["losses"]) == {"loss", "personal/loss"}
+    assert set(message.facts["losses"]) == {"loss", "personal_loss"}
     kept, _ = site.store.load(1)
     main = {name.removeprefix("optimiser/") for name in kept if name.startswith("optimiser/")}
     own = {

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from cubes import HEADS
 from fakes import TINY, small_task
 from polysite.algorithms.fedbn import FedBN
 from polysite.config import Component
@@ -55,7 +54,7 @@ def test_the_generators_norms_stay_and_its_convolutions_travel(norm: str) -> Non
 
 def test_the_segmentation_networks_group_norms_stay() -> None:
     with torch.device("meta"):
-        network = CRLD(CRLD.Settings(width=8), **HEADS)
+        network = CRLD(CRLD.Settings(width=8), heads={"a": 3})
     kept = private(network)
     assert len(kept) == 2 * (2 * 8 + 6 + 1)  # two encoders, the decoder, the one of the attention
     assert all(".norm" in name for name in kept)

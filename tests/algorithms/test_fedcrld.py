@@ -16,11 +16,11 @@ from polysite.engines.here import Here
 from polysite.errors import ConfigError
 from polysite.federation.crew import make_algorithm, make_plans, make_task
 from polysite.networks.segmented import Segmented
-from polysite.tasks.task import Pass
+from polysite.tasks.task import Pass, rate_factor
 from toy import CrewMaker
 
 SHARED = "segmenter.global_encoder."
-INFO_NCE = {"contrast": "infonce", "n_tokens": 6, "n_negatives": 10}
+INFO_NCE = {"contrast": "infonce", "n_tokens": 6, "queue_size": 10}
 
 
 def rounds(crew: Any, n: int) -> tuple[dict[str, Tensor], list[Any]]:
@@ -65,7 +65,7 @@ def test_the_payload_holds_the_global_encoder_and_nothing_else(cube_crew: CrewMa
 def test_after_a_round_every_global_encoder_is_the_mean_and_all_else_the_sites_own(
     cube_crew: CrewMaker,
 ) -> None:
-    crew = cube_crew(3, training={"rounds": 1})
+    crew = cube_crew(3, algorithm={"weights": "equal"}, training={"rounds": 1})
     own = {name: tensor.clone() for name, tensor in crew.sites["site0"].slot().initial.items()}
     checks.run(crew)
     finals = [checks.final(crew, site) for site in crew.sites]
@@ -84,16 +84,17 @@ def test_after_a_round_every_global_encoder_is_the_mean_and_all_else_the_sites_o
             assert not torch.equal(finals[0][name], finals[1][name]), name
 
 
-def test_a_weighted_mean_is_a_setting(cube_crew: CrewMaker) -> None:
+@pytest.mark.parametrize(("weights", "of"), [("samples", (1, 2)), ("equal", (1, 1))])
+def test_the_mean_is_of_volumes_or_of_sites(cube_crew: CrewMaker, weights: str, of: tuple[int, int]) -> None:
     name = f"{SHARED}block1.conv1.weight"
-    crew = cube_crew(2, algorithm={"name": "fedcrld", "weights": "samples"})
+    crew = cube_crew(2, algorithm={"name": "fedcrld", "weights": weights})
     state, messages = rounds(crew, 1)
     one, two = (message.tensors[name] for message in messages)
-    torch.testing.assert_close(state[name], (one + 2 * two) / 3)
+    torch.testing.assert_close(state[name], (of[0] * one + of[1] * two) / sum(of))
 
 
 def test_a_network_without_a_global_encoder_is_refused(toy_crew: CrewMaker) -> None:
-    with pytest.raises(ConfigError, match=r"'segmenter.global_encoder.\*'; fedcrld needs a network with"):
+    with pytest.raises(ConfigError, match=r"'segmenter.global_encoder.\*'; use network: {name: fedcrld}"):
         toy_crew(2, algorithm={"name": "fedcrld"})
 
 
@@ -130,28 +131,40 @@ def test_the_teacher_is_the_closed_form_over_steps_and_rounds(
         torch.testing.assert_close(tensor.double(), meant, rtol=1e-5, atol=1e-5)
 
 
-def test_the_bank_is_the_mean_of_the_teachers_at_the_last_ends_of_rounds(cube_crew: CrewMaker) -> None:
+def test_with_a_bank_the_teacher_is_the_mean_of_the_models_at_the_last_ends_of_rounds(
+    cube_crew: CrewMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crew = cube_crew(1, algorithm={"name": "fedcrld", "bank_size": 3}, training={"rounds": 5})
-    site, state, ends = crew.sites["site0"], crew.initial(), []
+    site, state = crew.sites["site0"], crew.initial()
+    ends: list[dict[str, Tensor]] = []
+    taught: list[dict[str, Tensor]] = []
+    fit = crew.task.fit
+
+    def watched(model: Any, *rest: Any, guide: Any, **how: Any) -> Any:
+        def noted(forward: Pass) -> Any:
+            return guide(
+                Pass(forward.output, lambda values: (taught.append(dict(values)), forward.again(values))[1])
+            )
+
+        losses = fit(model, *rest, guide=noted, **how)
+        ends.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return losses
+
+    monkeypatch.setattr(crew.task, "fit", watched)
     for round_ in range(5):
         state = crew.algorithm.aggregate(state, [site.work(round_, state)])
-        crew.saver.wait()
-        kept, _ = site.store.load(round_ + 1, prefix="memory/")
-        places = sorted({name.split("/")[1] for name in kept if name.startswith("bank/")}, key=int)
-        assert len(places) == min(round_ + 1, 3)
-        names = [name.removeprefix("teacher/") for name in kept if name.startswith("teacher/")]
-        ends.append({name: kept[f"bank/{places[-1]}/{name}"] for name in names})
-        for name in names:
-            mean = torch.stack([end[name] for end in ends[-3:]]).mean(0)
-            torch.testing.assert_close(kept[f"teacher/{name}"], mean, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [0, 1])
-def test_a_bank_of_one_is_none(cube_crew: CrewMaker, size: int) -> None:
-    crew = cube_crew(1, algorithm={"name": "fedcrld", "bank_size": size})
-    rounds(crew, 1)
-    kept, _ = crew.sites["site0"].store.load(1, prefix="memory/")
-    assert {name.split("/")[0] for name in kept} == {"teacher"}
+    crew.saver.wait()
+    assert len(taught) == 5 * 2
+    assert all(torch.equal(taught[0][name], tensor) for name, tensor in site.slot().initial.items())
+    for round_ in range(1, 5):
+        last = ends[max(0, round_ - 3) : round_]
+        for step in (0, 1):  # it does not move within a round
+            for name, tensor in taught[2 * round_ + step].items():
+                mean = torch.stack([end[name] for end in last]).mean(0)
+                torch.testing.assert_close(tensor, mean, rtol=1e-5, atol=1e-6)
+    kept, _ = site.store.load(5, prefix="memory/")
+    assert {name.split("/")[0] for name in kept} == {"bank"}
+    assert {name.split("/")[1] for name in kept} == {"0", "1", "2"}
 
 
 def test_the_model_that_predicts_is_a_setting(cube_crew: CrewMaker) -> None:
@@ -170,8 +183,10 @@ def test_the_model_that_predicts_is_a_setting(cube_crew: CrewMaker) -> None:
     assert not torch.equal(*(made[who][f"{SHARED}block1.conv1.weight"] for who in made))
 
 
-def test_without_distillation_there_is_no_teacher(cube_crew: CrewMaker) -> None:
-    crew = cube_crew(1, algorithm={"name": "fedcrld", "distillation_weight": 0, "feature_weight": 0})
+@pytest.mark.parametrize("bank_size", [0, 2])
+def test_without_distillation_there_is_no_teacher(cube_crew: CrewMaker, bank_size: int) -> None:
+    algorithm = {"name": "fedcrld", "output_weight": 0, "feature_weight": 0, "bank_size": bank_size}
+    crew = cube_crew(1, algorithm=algorithm)
     rounds(crew, 1)
     assert crew.sites["site0"].store.load(1, prefix="memory/")[0] == {}
 
@@ -188,7 +203,7 @@ class Small(nn.Module):
 def guide_of(settings: dict[str, Any], memory: dict[str, Tensor] | None = None) -> Any:
     """The guide with which the method trains."""
     given: dict[str, Any] = {}
-    place = Place("ivy", 0, {} if memory is None else memory, seed=5)
+    place = Place("ivy", 0, 5, {} if memory is None else memory)
     algorithm = FedCRLD(FedCRLD.Settings(**settings))
     algorithm.local(place, Small(), lambda model, **how: given.update(how), {})
     return given["guide"]
@@ -235,7 +250,7 @@ def test_the_teacher_of_the_guide_is_the_memorys() -> None:
 def test_tokens_are_drawn_anew_every_step_and_the_same_for_the_same_seed() -> None:
     values = []
     for _ in range(2):
-        guide = guide_of({**INFO_NCE, "n_negatives": 0, "feature_weight": 0, "distillation_weight": 0})
+        guide = guide_of({**INFO_NCE, "queue_size": 0, "feature_weight": 0, "output_weight": 0})
         values.append([guide(Pass(output(0), None))["contrast"].item() for _ in range(4)])
     assert values[0] == values[1]
     assert len(set(values[0])) == 4
@@ -252,14 +267,14 @@ def test_negatives_are_the_teachers_tokens_of_earlier_volumes() -> None:
             queue = memory[f"queue/{branch}"]
             assert queue.shape == (size, 8)
             places = past.features[branch].flatten(2)[0].t()
-            assert all((places == token).all(1).any() for token in queue[:6])
+            assert all((places == token).all(1).any() for token in queue[-6:])
             if before:
-                assert torch.equal(queue[6:], before[f"queue/{branch}"][: size - 6])
+                assert torch.equal(queue[:-6], before[f"queue/{branch}"][6 - size :])
 
 
 def test_negatives_make_the_partner_harder_to_find() -> None:
     memory: dict[str, Tensor] = {}
-    alone, among = guide_of({**INFO_NCE, "n_negatives": 0}), guide_of(INFO_NCE, memory)
+    alone, among = guide_of({**INFO_NCE, "queue_size": 0}), guide_of(INFO_NCE, memory)
     forward = Pass(output(0), lambda values: output(0))
     first = alone(forward)["contrast"].item()
     assert among(forward)["contrast"].item() == first  # none yet
@@ -269,19 +284,22 @@ def test_negatives_make_the_partner_harder_to_find() -> None:
 
 def test_an_output_without_both_branches_is_refused() -> None:
     one = Segmented(output(0).logits, {"bottleneck": torch.zeros(1)})
-    for wrong, what in ((one, "none called 'global'"), (torch.zeros(3), "none")):
-        with pytest.raises(ConfigError, match=f"'fedcrld' compares features, and this network gives {what}"):
-            guide_of({})(Pass(wrong, lambda values: output(1)))
+    for wrong, what in (
+        (one, "fedcrld compares a local and a global encoder, and this network has bottleneck"),
+        (torch.zeros(3), "fedcrld compares features, and this task's network gives none"),
+    ):
+        guide = guide_of({"output_weight": 0, "feature_weight": 0})
+        with pytest.raises(ConfigError, match=what):
+            guide(Pass(wrong, lambda values: output(1)))
 
 
 def test_weights_of_zero_are_partial_averaging_bit_for_bit(cube_crew: CrewMaker) -> None:
-    nothing = {"contrast_weight": 0, "distillation_weight": 0, "feature_weight": 0}
+    nothing = {"contrast_weight": 0, "output_weight": 0, "feature_weight": 0}
     crew = cube_crew(folder="a", algorithm={"name": "fedcrld", **nothing})
     checks.run(crew)
     plain = {
         "name": "fedavg",
         "private": list(crew.sites["site0"].plan.private),
-        "weights": "equal",
     }
     average = cube_crew(folder="b", algorithm=plain, training={"learning_rate": 3e-4, "betas": [0.9, 0.999]})
     checks.run(average)
@@ -306,20 +324,11 @@ def test_moments_of_adam_go_on_over_rounds(cube_crew: CrewMaker) -> None:
     assert set(steps) == {4.0}
 
 
-def test_moments_made_anew_every_round_are_a_setting_and_make_a_difference(cube_crew: CrewMaker) -> None:
-    made = []
-    for folder, keep in (("a", True), ("b", False)):
-        crew = cube_crew(folder=folder, algorithm={"name": "fedcrld", "keep_moments": keep})
-        made.append(rounds(crew, 2)[0])
-        kept, _ = crew.sites["site0"].store.load(2)
-        assert any(name.startswith("optimiser/") for name in kept) == keep
-        assert not any("moments/" in name for name in kept)
-    assert not torch.equal(*(state[f"{SHARED}block1.conv1.weight"] for state in made))
-
-
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_run_with_tokens_and_negatives_goes_on_to_the_last_bit(cube_crew: CrewMaker, stop: int) -> None:
-    algorithm = {"name": "fedcrld", **INFO_NCE, "bank_size": 2, "predict_with": "teacher"}
+@pytest.mark.parametrize(("stop", "bank_size"), [(1, 0), (2, 2), (3, 0)])
+def test_a_run_with_tokens_and_negatives_goes_on_to_the_last_bit(
+    cube_crew: CrewMaker, stop: int, bank_size: int
+) -> None:
+    algorithm = {"name": "fedcrld", **INFO_NCE, "bank_size": bank_size, "predict_with": "teacher"}
     checks.resume(cube_crew, algorithm, stops=(stop,), over={})
 
 
@@ -329,17 +338,19 @@ def test_faithful_is_the_release_and_repaired_the_default(cube_crew: CrewMaker) 
         for preset in ({}, {"preset": "faithful"})
     )
     assert repaired.method == "fedcrld-repaired"
-    assert repaired.training.learning_rate == 3e-4
     assert repaired.network.settings["cross_roles"] == "local_query"
-    assert repaired.algorithm.settings["keep_moments"] is True
-    assert faithful.training.learning_rate == 1e-6
     assert faithful.network.settings["cross_roles"] == "global_query"
     assert faithful.algorithm.settings["momentum"] == 0.5
-    assert faithful.algorithm.settings["keep_moments"] is False
+    assert faithful.algorithm.settings["weights"] == "equal"
+    assert faithful.algorithm.settings["contrast_weight"] == 1
+    assert faithful.training.epochs_per_round == 5
+    assert rate_factor(399, rounds=400, flat_rounds=faithful.training.flat_rounds, end="positive") == 1
     for run in (repaired, faithful):
-        assert run.algorithm.settings["weights"] == "equal"
+        assert run.training.learning_rate == 3e-4
+        assert run.training.betas == (0.9, 0.999)
         assert run.algorithm.settings["contrast"] == "kl"
-        assert run.algorithm.settings["distillation_weight"] == 0.2
+        assert run.algorithm.settings["output_weight"] == 0.2
+        assert run.algorithm.settings["feature_weight"] == 1
 
 
 def test_no_relocalization_is_a_setting_of_the_network(cube_crew: CrewMaker) -> None:

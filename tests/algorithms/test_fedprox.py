@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from contracts import checks
-from polysite.algorithms.pull import pull
+from polysite.algorithms.proximal import proximal
 from toy import CrewMaker, ToyModel
 
 
@@ -38,8 +38,7 @@ def test_the_pull_is_half_the_squared_distance_and_its_gradient_the_distance() -
     with torch.no_grad():
         model.body.w.copy_(torch.tensor([1.0, 2.0, 3.0]))
     towards = {"body.w": torch.tensor([0.0, 2.0, 5.0]), "body.steps": torch.tensor(9)}
-    penalty = pull(0.5, model, towards)
-    assert penalty is not None
+    penalty = proximal(model, towards, 0.5)
     value = penalty(model)
     assert value.item() == pytest.approx(0.5 / 2 * (1 + 4))
     value.backward()
@@ -48,7 +47,7 @@ def test_the_pull_is_half_the_squared_distance_and_its_gradient_the_distance() -
     assert model.head.w.grad is None
 
 
-def test_nothing_pulls_without_strength_or_goal() -> None:
-    model = ToyModel(3)
-    assert pull(0.0, model, {"body.w": torch.zeros(3)}) is None
-    assert pull(1.0, model, {"body.steps": torch.tensor(0)}) is None
+def test_parameters_that_are_not_trained_are_not_pulled() -> None:
+    model = ToyModel(3).requires_grad_(False)
+    assert proximal(model, {"body.w": torch.ones(3)}, 1.0)(model) == 0
+    assert proximal(ToyModel(3), {"body.steps": torch.tensor(0)}, 1.0)(model) == 0

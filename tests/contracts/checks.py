@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polysite.engines.here import Here
 from polysite.federation import server
-from polysite.federation.store import read_tensors
+from polysite.federation.tensor_files import read_tensors
 from toy import CrewMaker
 
 Settings = Mapping[str, Any]
@@ -268,7 +268,7 @@ def neutral(toy_crew: CrewMaker, algorithm: Settings) -> None:
         assert all(torch.equal(tensor, other[name]) for name, tensor in kept.items()), site
 
 
-DITTO_ALONE: Settings = {"name": "ditto", "pull": 0}
+DITTO_ALONE: Settings = {"name": "ditto", "lam": 0}
 
 
 def alone(toy_crew: CrewMaker, algorithm: Settings = DITTO_ALONE) -> None:

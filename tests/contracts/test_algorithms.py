@@ -26,21 +26,25 @@ ALSO: dict[str, dict[str, Any]] = {
         **SETTINGS["fedcrld"],
         "contrast": "infonce",
         "n_tokens": 2,
-        "n_negatives": 3,
+        "queue_size": 3,
+    },
+    "fedcrld by its bank": {
+        "name": "fedcrld",
+        **SETTINGS["fedcrld"],
+        "predict_with": "teacher",
+        "bank_size": 2,
     },
     "fedcrld by its teacher": {
         "name": "fedcrld",
         **SETTINGS["fedcrld"],
         "predict_with": "teacher",
-        "bank_size": 2,
-        "keep_moments": False,
     },
 }
 NEUTRAL: dict[str, dict[str, Any]] = {
     "fedprox": {"mu": 0},
     "moon": {"mu": 0},
-    "ditto": {"pull": 0},
-    "fedcrld": {"contrast_weight": 0, "distillation_weight": 0, "feature_weight": 0},
+    "ditto": {"lam": 0},
+    "fedcrld": {"contrast_weight": 0, "output_weight": 0, "feature_weight": 0},
 }
 """What makes a method federated averaging of what it shares."""
 NAMES = [*sorted(TABLES["algorithms"]), *ALSO]
@@ -83,7 +87,7 @@ def test_a_method_without_its_extras_is_federated_averaging(toy_crew: CrewMaker,
 
 
 def test_the_global_model_of_ditto_is_that_of_federated_averaging_whatever_pulls(toy_crew: CrewMaker) -> None:
-    checks.neutral(toy_crew, {"name": "ditto", "pull": 3.0})
+    checks.neutral(toy_crew, {"name": "ditto", "lam": 3.0})
 
 
 @pytest.mark.parametrize("name", sorted({*NEUTRAL, *ALSO}))
@@ -143,7 +147,10 @@ def test_private_tensors_are_in_no_message(toy_crew: CrewMaker, name: str) -> No
     federate(crew, Watched(Watched.Settings(threads=1), crew), lambda event: None)
     for site in crew.sites.values():
         kept, _ = site.store.load(3)
-        sent = {f"memory/previous/{key}" for key in site.plan.shared}  # moon's last model, as it was sent
+        # models as they were sent: moon's last one, and the bank's
+        sent = {
+            f"memory/{what}/{key}" for what in ("previous", "bank/0", "bank/1") for key in site.plan.shared
+        }
         for key, tensor in kept.items():
             if tensor.numel() > 1 and not key.startswith("outbox/") and key not in sent:
                 assert not any(tensor.numpy().tobytes() in bytes_ for bytes_ in outgoing), key

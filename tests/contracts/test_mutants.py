@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,11 +17,11 @@ from polysite.algorithms.algorithm import Algorithm, Message, Place
 from polysite.algorithms.ditto import Ditto
 from polysite.algorithms.fedcrld import FedCRLD
 from polysite.algorithms.mean import WeightedMean
-from polysite.algorithms.memory import copy_into
-from polysite.federation import fitting as fitting_module
+from polysite.federation import optimisers as optimisers_module
 from polysite.federation import server as server_module
 from polysite.federation import site as site_module
 from polysite.federation.site import Site, Slot
+from polysite.federation.store import Store
 from toy import CrewMaker
 
 Patch = pytest.MonkeyPatch
@@ -98,7 +97,7 @@ def makes_optimisers_anew_every_round(patch: Patch) -> None:
 @mutant(checks.resume)
 def draws_samples_by_what_ran_before(patch: Patch) -> None:
     """The seed of a round is the number of rounds that this process has seen."""
-    work, derive = Site.work, fitting_module.derive
+    work, derive = Site.work, site_module.derive
     visits: Counter[int] = Counter()
     now = [0]
 
@@ -111,21 +110,20 @@ def draws_samples_by_what_ran_before(patch: Patch) -> None:
         return derive(base, *(now[0] if isinstance(name, int) else name for name in names))
 
     patch.setattr(Site, "work", counted)
-    patch.setattr(fitting_module, "derive", seed)
+    patch.setattr(site_module, "derive", seed)
 
 
 @mutant(checks.resume)
 def keeps_no_private_parameters(patch: Patch) -> None:
     """They live on in this process's model only."""
-    load = Site._load
+    load = Store.load_in_place
 
-    def without(self: Site, version: int, prefix: str = "") -> Any:
-        tensors, facts = load(self, version, prefix)
-        if prefix:
-            return tensors, facts
+    def without(self: Store, version: int, targets: Any, **others: Any) -> Any:
+        copies = {name: tensor.clone() for name, tensor in targets.items()}
+        tensors, facts = load(self, version, copies, **others)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("private/")}, facts
 
-    patch.setattr(Site, "_load", without)
+    patch.setattr(Store, "load_in_place", without)
 
 
 @mutant(checks.arrives)
@@ -247,19 +245,18 @@ def shares_the_personal_model(patch: Patch) -> None:
 
 @mutant(checks.neutral, by={"name": "ditto"})
 def trains_the_global_model_twice(patch: Patch) -> None:
-    """The personal model is trained in the global one's place, and stays there."""
-
-    @contextmanager
-    def staying(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
-        copy_into(model.state_dict(), values)
-        yield
-
-    patch.setattr(ditto_module, "holding", staying)
+    """The personal model is trained in the global one's place, and starts there."""
+    patch.setattr(ditto_module, "_become", lambda state, values: None)
 
 
 @mutant(checks.alone, by=checks.DITTO_ALONE)
 def loses_the_moments_of_a_second_model(patch: Patch) -> None:
-    patch.setattr(fitting_module, "within", lambda memory, prefix: {})
+    other = optimisers_module.other_moments
+
+    def anew(networks: Any, optimisers: Any, memory: Any, name: str) -> Any:
+        return other(networks, optimisers, {}, name)
+
+    patch.setattr(site_module, "other_moments", anew)
 
 
 @mutant(checks.alone, checks.own_parts, by=checks.DITTO_ALONE)

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 
 from polysite import config
-from polysite.config import Prepare
+from polysite.config import Prepare, Site
 from polysite.data.case import Case
 from polysite.data.check import check_run, check_site
 from polysite.image import read_image, write_image
 
-TASKS = [("T1w", "T2w")]
+TASKS = ("T1w->T2w",)
 
 
-def check(*cases: Case, tasks: list = TASKS, **settings: object) -> list[tuple[str, str, str, str]]:
-    found = check_site("north", cases, tasks, Prepare(**settings))
+def check(
+    *cases: Case, tasks: tuple[str, ...] = TASKS, **settings: object
+) -> list[tuple[str, str, str, str]]:
+    site = Site(data={"format": "bids", "path": "nowhere"}, tasks=tasks)
+    found = check_site("north", cases, site, Prepare(**settings))
     assert all(finding.site == "north" for finding in found)
     return [(one.level, one.case, one.contrast, one.message) for one in found]
 
@@ -100,7 +103,7 @@ def test_a_site_with_one_contrast_only(make_case):
 
 
 def test_a_task_that_no_subject_has(make_case):
-    found = check(make_case("01"), tasks=[*TASKS, ("T1w", "FLAIR")])
+    found = check(make_case("01"), tasks=(*TASKS, "T1w->FLAIR"))
     assert any("task T1w->FLAIR: no subject has FLAIR" in message for *_, message in found)
     found = check(make_case("01", ("T1w",)), make_case("02", ("T2w",)))
     assert any("task T1w->T2w: no subject has both" in message for *_, message in found)
@@ -135,6 +138,12 @@ def test_the_same_image_in_two_subjects_or_two_contrasts(make_case):
     only(check(first, second), "error", "T2w", "has the same values as T2w of sub-01")
     first.images["T2w"].write_bytes(first.images["T1w"].read_bytes())
     only(check(first), "error", "T2w", "has the same values as T1w of sub-01")
+
+
+def test_one_file_for_two_contrasts_of_a_case(make_case):
+    case = make_case()
+    twice = replace(case, images=dict.fromkeys(("T1w", "T2w"), case.images["T1w"]))
+    only(check(twice), "error", "T2w", "has the same values as T1w of sub-01")
 
 
 def test_what_a_reader_passed_over_is_noted(make_case):

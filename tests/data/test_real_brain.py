@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from polysite.config import BidsData, Prepare
+from polysite.config import BidsData, Prepare, Site
 from polysite.data.bids import read_cases
 from polysite.data.check import check_site
 from polysite.data.prepare import prepare_case
@@ -27,7 +27,8 @@ def site(name: str) -> list:
 @pytest.mark.parametrize("name", ["ljubljana_3t", "ljubljana_2d"])
 def test_the_check_finds_no_error(name):
     cases = site(name)
-    found = check_site(name, cases, [("T1w", "T2w"), ("T2w", "FLAIR")], Prepare())
+    wanted = Site(data={"format": "bids", "path": "."}, tasks=("T1w->T2w", "T2w->FLAIR"))
+    found = check_site(name, cases, wanted, Prepare())
     assert len(cases) == 2
     assert {finding.level for finding in found} <= {"warning", "note"}
     assert ("prepare will register it" in "".join(one.message for one in found)) == (name == "ljubljana_2d")

@@ -95,3 +95,26 @@ def test_seeds_do_not_count_as_subjects():
 def test_a_method_without_common_volumes_is_left_out():
     scores = [*_two_methods(1.0), make_score(method="central", site="south")]
     assert [found.method for found in compare(scores, ["central", "pflsynth"], "local")] == ["pflsynth"]
+
+
+def test_the_main_metric_of_the_kind_decides_and_images_are_paired():
+    scores = [
+        make_score(kind="segmentation", subject=f"s{k}", image=image, method=method, dice=dice + 0.001 * k)
+        for k in range(8)
+        for image, shift in (("ED", 0.0), ("ES", -0.2))
+        for method, dice in (("local", 0.7 + shift), ("fedcrld", 0.75 + shift))
+    ]
+    (found,) = compare(scores, ["fedcrld"], "local", by=("site",))
+    assert (found.metric, found.task, found.interval.n) == ("dice", None, 8)
+    assert found.interval.mean == pytest.approx(0.05)
+
+
+def test_a_pair_with_a_value_that_is_not_defined_is_left_out():
+    values = {"local": (4.0, None, 6.0), "fedcrld": (3.0, 2.0, None)}
+    scores = [
+        make_score(kind="segmentation", subject=f"s{k}", method=method, hd95_mm=value)
+        for method, found in values.items()
+        for k, value in enumerate(found)
+    ]
+    assert paired_differences(scores, "fedcrld", "local", "hd95_mm") == {("north", "s0"): -1.0}
+    assert compare(scores, ["fedcrld"], "local", metric="ef_error_percent") == []

@@ -3,7 +3,7 @@
 import pytest
 
 from evaluate.scores import make_score
-from polysite.evaluate.summary import aggregate, subject_means, summary_rows
+from polysite.evaluate.summary import aggregate, overview, subject_means, summary_rows
 
 
 def test_seeds_are_averaged_within_a_subject_before_subjects():
@@ -73,3 +73,40 @@ def test_the_interval_is_over_subjects():
 
 def test_no_scores_give_no_rows():
     assert aggregate([]) == summary_rows([]) == []
+
+
+def _segment(**values):
+    return make_score(kind="segmentation", **values)
+
+
+def test_images_are_averaged_within_a_subject():
+    scores = [_segment(image="ED", dice=0.8), _segment(image="ES", dice=0.6), _segment(subject="b", dice=0.9)]
+    assert aggregate(scores)[0].metrics["dice"].mean == pytest.approx(0.8)  # not 2.3 / 3
+
+
+def test_what_is_not_defined_is_left_out_and_counted():
+    scores = [_segment(hd95_mm=4.0), _segment(image="ES", hd95_mm=None), _segment(subject="b", hd95_mm=None)]
+    (row,) = aggregate(scores)
+    assert (row.n_subjects, row.metrics["hd95_mm"].n, row.metrics["hd95_mm"].mean) == (2, 1, 4.0)
+    assert row.metrics["dice"].n == 2
+    assert "ef_error_percent" not in row.metrics
+
+
+def test_best_is_among_those_for_whom_the_metric_is_defined():
+    scores = [
+        _segment(method="a", hd95_mm=4.0, dice=0.9),
+        _segment(method="b", hd95_mm=None, dice=0.8),
+        _segment(method="c", hd95_mm=5.0, dice=0.7),
+    ]
+    assert aggregate(scores)[0].best == {"dice", "hd95_mm", "assd_mm", "volume_error_ml"}
+    assert "hd95_mm" not in aggregate(scores[:2])[0].best  # there is nothing to be better than
+
+
+def test_the_overview_has_the_mean_over_classes_before_each_class():
+    scores = [
+        _segment(site=site, task=task, dice=d) for site in "ab" for task, d in (("LV", 0.9), ("RV", 0.7))
+    ]
+    rows = overview(scores)
+    assert [(row.site, row.task) for row in rows] == [(s, t) for s in "ab" for t in (None, "LV", "RV")]
+    assert rows[0].metrics["dice"].mean == pytest.approx(0.8)
+    assert overview([make_score()]) == aggregate([make_score()])

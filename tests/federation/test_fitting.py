@@ -8,7 +8,7 @@ from torch import nn
 
 from polysite.algorithms.algorithm import Algorithm
 from polysite.errors import PolysiteError
-from toy import CrewMaker, ToyModel
+from toy import CrewMaker
 
 
 def work(crew: Any, local: Any, rounds: int = 1) -> list[Any]:
@@ -17,7 +17,7 @@ def work(crew: Any, local: Any, rounds: int = 1) -> list[Any]:
     class Mine(Algorithm):
         def local(self, site: Any, model: Any, fit: Any, news: Any) -> Any:
             local(model, fit)
-            return self.outgoing(model)
+            return self.sent(model)
 
     site = crew.sites["site0"]
     site.algorithm = Mine(crew.algorithm.settings)
@@ -32,7 +32,7 @@ def test_losses_of_several_loops_do_not_overwrite_one_another(toy_crew: CrewMake
             fit(model, moments="personal")
 
     (message,) = work(toy_crew(1), local)
-    names = ["loss", "fit2/loss", "personal/loss", "personal/fit2/loss"]
+    names = ["loss", "loss_2", "personal_loss", "personal_loss_2"]
     assert list(message.facts["losses"]) == names
     assert len(set(message.facts["losses"].values())) == 4
 
@@ -73,20 +73,20 @@ def test_two_models_see_the_same_samples_and_two_loops_of_one_others(toy_crew: C
     )[1]
 
     def local(model: nn.Module, fit: Any) -> None:
-        for moments in ("main", "main", "personal", "personal", None):
+        for moments in (None, None, "personal", "personal"):
             fit(model, moments=moments)
 
     work(crew, local)
     assert seeds[:2] == seeds[2:4]
-    assert len(set(seeds)) == 3
+    assert len(set(seeds)) == 2
 
 
-def test_moments_of_a_second_model_go_on_and_those_of_none_begin_anew(toy_crew: CrewMaker) -> None:
+def test_moments_of_a_second_model_go_on_as_those_of_the_first(toy_crew: CrewMaker) -> None:
     """Momentum SGD: after a stop of the process as well, because they are read from the checkpoint."""
-    speeds: dict[str, list[torch.Tensor]] = {"main": [], "other": [], "none": []}
+    ways: dict[str | None, list[torch.Tensor]] = {None: [], "other": []}
 
     def local(model: nn.Module, fit: Any) -> None:
-        for moments in ("main", "other", None):
+        for moments, way in ways.items():
             start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             first: list[torch.Tensor] = []
             fit(
@@ -94,35 +94,28 @@ def test_moments_of_a_second_model_go_on_and_those_of_none_begin_anew(toy_crew: 
                 moments=moments,
                 after_step=lambda model, first=first: first.append(model.body.w.detach().clone()),
             )
-            speeds[moments or "none"].append(first[0] - start["body.w"])
+            way.append(first[0] - start["body.w"])
             model.load_state_dict(start)
 
-    work(toy_crew(1), local)
+    crew = toy_crew(1)
+    work(crew, local)
+    crew.saver.wait()
     work(toy_crew(1), local, rounds=2)  # another process: the first round is on disk
-    for name in speeds:
-        assert len(speeds[name]) == 2
-    assert torch.equal(speeds["main"][1], speeds["other"][1])
-    assert torch.equal(speeds["none"][0], speeds["none"][1])
-    assert not torch.equal(speeds["main"][1], speeds["none"][1])
-
-
-def test_a_second_model_is_not_trained_with_the_moments_of_the_first(toy_crew: CrewMaker) -> None:
-    with pytest.raises(PolysiteError, match=r"site0: another model .* fit\(model, moments='personal'\)"):
-        work(toy_crew(1), lambda model, fit: fit(ToyModel(3)))
-
-
-def test_another_model_object_may_be_trained_with_moments_of_its_own(toy_crew: CrewMaker) -> None:
-    other = ToyModel(3)
-    work(toy_crew(1), lambda model, fit: fit(other, moments="other"))
-    assert other.body.steps == 2
+    assert [len(way) for way in ways.values()] == [2, 2]
+    for one, other in zip(*ways.values(), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(*ways["other"])
 
 
 def test_epochs_are_loops_of_one_call(toy_crew: CrewMaker) -> None:
-    """Other samples in each, moments that go on, one mean of the losses."""
-    over = {"task": {"noisy": True}, "training": {"epochs_per_round": 3, "steps_per_round": 2}}
-    (three,) = work(toy_crew(1, folder="three", **over), lambda model, fit: fit(model))
-    over["training"]["epochs_per_round"] = 1
-    (one,) = work(toy_crew(1, folder="one", **over), lambda model, fit: [fit(model) for _ in range(3)])
-    assert torch.equal(three.tensors["body.w"], one.tensors["body.w"])
-    assert three.facts["losses"].keys() == {"loss"}
-    assert three.facts["losses"]["loss"] == pytest.approx(sum(one.facts["losses"].values()) / 3)
+    """One mean of the losses over all of them."""
+    seen: list[int] = []
+    crew = toy_crew(1, training={"epochs_per_round": 3})
+    fit = crew.task.fit
+    crew.task.fit = lambda model, data, effort, *rest, **how: (
+        seen.append(effort.n_epochs),
+        fit(model, data, effort, *rest, **how),
+    )[1]
+    (message,) = work(crew, lambda model, fit: fit(model))
+    assert seen == [3]
+    assert set(message.facts["losses"]) == {"loss"}

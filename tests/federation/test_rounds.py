@@ -13,7 +13,7 @@ from polysite.algorithms.algorithm import Algorithm, Message
 from polysite.engines.here import Here
 from polysite.errors import DataError, PolysiteError
 from polysite.federation.server import federate
-from polysite.federation.store import read_tensors
+from polysite.federation.tensor_files import read_tensors
 from toy import CrewMaker, Toy
 
 

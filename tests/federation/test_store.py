@@ -14,7 +14,10 @@ import torch
 
 from polysite.errors import CheckpointError
 from polysite.federation import store as store_module
-from polysite.federation.store import Saver, Store, write_tensors
+from polysite.federation import tensor_files
+from polysite.federation.saver import Saver
+from polysite.federation.store import Store
+from polysite.federation.tensor_files import read_in_place, write_tensors
 
 STATE = {"private/a": torch.arange(6).reshape(2, 3), "outbox/b": torch.tensor([0.5], dtype=torch.bfloat16)}
 
@@ -32,6 +35,47 @@ def test_round_trip_keeps_names_types_shapes_and_facts(store: Store) -> None:
         name: (t.dtype, t.tolist()) for name, t in STATE.items()
     }
     assert set(store.load(3, prefix="outbox/")[0]) == {"b"}
+
+
+def test_a_version_is_read_into_the_tensors_that_fit(store: Store) -> None:
+    kinds = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32]
+    state = {f"private/{kind}": torch.arange(6).reshape(2, 3).to(kind) for kind in kinds}
+    state["private/count"] = torch.tensor(5)
+    store.save(1, {**state, "outbox/x": torch.ones(2)}, {})
+    targets = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    found, _ = store.load_in_place(1, targets, skip="outbox/", verify=True)
+    assert set(found) == set(state)
+    for name, tensor in state.items():
+        assert found[name] is targets[name]
+        assert torch.equal(targets[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        torch.zeros(3, 2),
+        torch.zeros(2, 3, dtype=torch.float64),
+        torch.zeros(3, 2).t(),
+        torch.zeros(2, 3, device="meta"),
+    ],
+    ids=["shape", "type", "gaps", "device"],
+)
+def test_what_does_not_fit_is_given_back_as_a_tensor_of_its_own(store: Store, target: torch.Tensor) -> None:
+    stored = torch.arange(6.0).reshape(2, 3)
+    store.save(1, {"private/x": stored, "memory/y": stored.clone()}, {})
+    found, _ = store.load_in_place(1, {"private/x": target}, skip="outbox/", verify=False)
+    assert torch.equal(found["private/x"], stored)
+    assert torch.equal(found["memory/y"], stored)
+    assert target.device.type == "meta" or not target.any()
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_no_state(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(1, {"x": torch.ones(4)}, {})
+    monkeypatch.setattr(tensor_files.os, "preadv", lambda *_: 3)
+    with pytest.raises(CheckpointError, match="cut short"):
+        read_in_place(store.path(1) / "state.safetensors", {"x": torch.zeros(4)}, skip="-")
 
 
 def test_two_versions_are_kept(store: Store) -> None:
@@ -72,6 +116,22 @@ def test_a_head_of_a_later_format_is_refused(store: Store) -> None:
         store.load(1)
 
 
+@pytest.mark.parametrize("edit", [{"facts": {"n_samples": 2}}, {"sha256": "0" * 64}, {"run": "other"}])
+def test_an_edited_head_is_refused(store: Store, edit: dict[str, Any]) -> None:
+    store.save(1, STATE, {"n_samples": 1})
+    path = store.path(1) / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    with pytest.raises(CheckpointError, match=r"state\.json: was edited"):
+        store.load(1)
+
+
+def test_a_version_in_the_wrong_folder_is_refused(store: Store) -> None:
+    store.save(1, STATE, {})
+    store.path(1).rename(store.path(2))
+    with pytest.raises(CheckpointError, match="holds round 1, not the round of its folder"):
+        store.load(2)
+
+
 def test_a_version_of_another_run_is_refused(store: Store) -> None:
     store.save(1, STATE, {})
     with pytest.raises(CheckpointError, match="another run"):
@@ -87,6 +147,7 @@ def test_a_full_disk_leaves_the_last_version_and_says_so(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store_module, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(CheckpointError, match="no space left on the device"):
         store.save(2, STATE, {})
     assert store.versions() == [1]
@@ -110,7 +171,7 @@ KILLED = """
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*a, **k)
         return call
-    for name in ("save_file", "_flush", "file_digest"):
+    for name in ("save_file", "flush", "file_digest"):
         setattr(module, name, counted(getattr(module, name)))
     for name in ("write_text", "rename", "mkdir"):
         setattr(Path, name, counted(getattr(Path, name)))
@@ -156,6 +217,24 @@ def test_a_saver_saves_what_was_there_when_it_was_asked(store: Store) -> None:
     saver.close()
     for version in (4, 5):
         assert torch.equal(store.load(version)[0]["x"], torch.full((1000,), float(version)))
+
+
+def test_a_paused_saver_begins_nothing_until_it_is_resumed_or_waited_for(store: Store) -> None:
+    saver = Saver()
+    saver.pause()
+    future = saver.submit(store, 1, STATE, {})
+    with pytest.raises(TimeoutError):
+        future.result(timeout=0.05)
+    assert store.versions() == []
+    saver.resume()
+    future.result(timeout=20)
+    saver.pause()
+    saver.submit(store, 2, STATE, {})
+    saver.wait_for(store)
+    saver.pause()
+    saver.submit(store, 3, STATE, {})
+    saver.close()
+    assert store.versions() == [2, 3]
 
 
 def test_a_saver_reports_what_failed(tmp_path: Path) -> None:

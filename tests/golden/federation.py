@@ -17,8 +17,9 @@ from polysite import recipe, registry
 from polysite.config import Run
 from polysite.engines.here import Here
 from polysite.federation.crew import assemble
+from polysite.federation.saver import saving
 from polysite.federation.server import federate
-from polysite.federation.store import read_tensors, saving
+from polysite.federation.tensor_files import read_tensors
 from toy import toy_raw
 
 FILE = Path(__file__).with_suffix(".json")

@@ -15,7 +15,7 @@ from polysite.networks.initialise import initialise
 
 
 def make(seed: int = 0, n_classes: int = 4, **settings) -> CRLD:
-    network = CRLD(CRLD.Settings(**({"width": 8} | settings)), n_classes=n_classes)
+    network = CRLD(CRLD.Settings(**({"width": 8} | settings)), heads={"only": n_classes})
     initialise(network, torch.Generator().manual_seed(seed))
     return network
 
@@ -26,7 +26,7 @@ def noise(*shape: int, seed: int = 1) -> torch.Tensor:
 
 def on_meta(n_classes: int = 4, **settings) -> CRLD:
     with torch.device("meta"):
-        return CRLD(CRLD.Settings(**settings), n_classes=n_classes)
+        return CRLD(CRLD.Settings(**settings), heads={"only": n_classes})
 
 
 def count(module: nn.Module) -> int:
@@ -43,7 +43,7 @@ def test_parameter_counts_are_the_papers(cross_roles):
 
 def test_what_is_shared_has_a_prefix_of_its_own():
     state = on_meta().state_dict()
-    parts = ("global_encoder", "local_encoder", "relocalization", "decoder", "head")
+    parts = ("global_encoder", "local_encoder", "relocalization", "decoder", "heads")
     assert {name.partition(".")[0] for name in state} == set(parts)
     shared = {name: tensor for name, tensor in state.items() if name.startswith("global_encoder.")}
     assert len(shared) == 32
@@ -54,13 +54,28 @@ def test_what_is_shared_has_a_prefix_of_its_own():
 def test_only_the_head_depends_on_the_classes():
     four, five = make().state_dict(), make(n_classes=5).state_dict()
     differ = {name for name, tensor in four.items() if tensor.shape != five[name].shape}
-    assert differ == {"head.weight", "head.bias"}
+    assert differ == {"heads.only.weight", "heads.only.bias"}
+
+
+def test_heads_share_everything_below():
+    with torch.device("meta"):
+        network = CRLD(CRLD.Settings(), heads={"LV-MYO-RV": 4, "LV-MYO-infarct-no-reflow": 5})
+    assert count(network) == 33_240_324 + count(network.heads["LV-MYO-infarct-no-reflow"])
+    network = CRLD(CRLD.Settings(width=8), heads={"a": 2, "b": 3})
+    initialise(network, torch.Generator().manual_seed(0))
+    alone = make(n_classes=2).state_dict()
+    for name, tensor in network.state_dict().items():  # heads come last, so more of them change nothing else
+        assert name.startswith("heads.") or torch.equal(tensor, alone[name]), name
+    image = noise(1, 1, 3, 16, 16)
+    a, b = network(image, "a"), network(image, "b")
+    assert (a.logits.shape[1], b.logits.shape[1]) == (2, 3)
+    assert all(torch.equal(feature, b.features[name]) for name, feature in a.features.items())
 
 
 @pytest.mark.parametrize("size", [(4, 32, 32), (3, 37, 29), (1, 15, 8), (5, 9, 23)])
 @pytest.mark.parametrize("relocalization", [True, False])
 def test_any_size_from_eight_on(size, relocalization):
-    logits, features = make(relocalization=relocalization)(noise(2, 1, *size))
+    logits, features = make(relocalization=relocalization)(noise(2, 1, *size), "only")
     z, x, y = size
     assert logits.shape == (2, 4, *size)
     assert set(features) == {"global", "local"}
@@ -70,14 +85,14 @@ def test_any_size_from_eight_on(size, relocalization):
 
 def test_a_volume_that_is_too_small_is_refused():
     with pytest.raises(ValueError, match=r"3×32×7 \(z, x, y\).*at least 8"):
-        make()(noise(1, 1, 3, 32, 7))
+        make()(noise(1, 1, 3, 32, 7), "only")
 
 
 @pytest.mark.parametrize("cross_roles", ["local_query", "global_query"])
 def test_a_batch_is_its_samples_one_by_one(cross_roles):
     network, image = make(cross_roles=cross_roles), noise(3, 1, 3, 17, 24)
-    together = network(image)
-    alone = [network(image[i : i + 1]) for i in range(3)]
+    together = network(image, "only")
+    alone = [network(image[i : i + 1], "only") for i in range(3)]
     torch.testing.assert_close(together.logits, torch.cat([one.logits for one in alone]), atol=1e-5, rtol=0)
     for name, features in together.features.items():
         torch.testing.assert_close(
@@ -88,7 +103,7 @@ def test_a_batch_is_its_samples_one_by_one(cross_roles):
 @pytest.mark.parametrize("cross_roles", ["local_query", "global_query"])
 def test_every_parameter_is_trained(cross_roles):
     network = make(cross_roles=cross_roles)
-    network(noise(1, 1, 3, 24, 24)).logits.square().mean().backward()
+    network(noise(1, 1, 3, 24, 24), "only").logits.square().mean().backward()
     for name, parameter in network.named_parameters():
         # a bias added to every key shifts all scores of a query alike
         assert parameter.grad.abs().max() > 0 or name.endswith("key.bias"), name
@@ -96,24 +111,24 @@ def test_every_parameter_is_trained(cross_roles):
 
 def test_both_encoders_reach_the_output_and_skips_are_local():
     network, image = make(), noise(1, 1, 3, 24, 24)
-    expected = network(image).logits
+    expected = network(image, "only").logits
     for branch in ("global_encoder", "local_encoder"):
         other = copy.deepcopy(network)
         nn.init.zeros_(other.get_submodule(branch).block4.norm2.weight)
-        assert not torch.equal(other(image).logits, expected), branch
+        assert not torch.equal(other(image, "only").logits, expected), branch
     dead = copy.deepcopy(network)  # nothing comes up from the bottleneck
     nn.init.zeros_(dead.decoder.up1.weight)
-    without = dead(image).logits
+    without = dead(image, "only").logits
     for block in (dead.global_encoder.block1, dead.global_encoder.block3):
         nn.init.zeros_(block.norm2.weight)
-    assert torch.equal(dead(image).logits, without)
+    assert torch.equal(dead(image, "only").logits, without)
 
 
 def test_initialisation_is_torchs_from_the_callers_stream():
     before = torch.get_rng_state()
     one, same, other = make(seed=4).state_dict(), make(seed=4).state_dict(), make(seed=5).state_dict()
     assert all(torch.equal(same[name], tensor) for name, tensor in one.items())
-    assert not torch.equal(other["head.weight"], one["head.weight"])
+    assert not torch.equal(other["heads.only.weight"], one["heads.only.weight"])
     layers = {
         "conv": lambda: nn.Conv3d(3, 5, (1, 3, 3)),
         "transposed": lambda: nn.ConvTranspose3d(4, 6, (1, 2, 2)),
@@ -133,13 +148,13 @@ def test_initialisation_is_torchs_from_the_callers_stream():
 
 def test_channels_last_and_bfloat16_change_nothing_but_the_speed():
     network, image = make(width=16), noise(2, 1, 3, 24, 24)
-    exact = network(image)
+    exact = network(image, "only")
     arranged = copy.deepcopy(network)
     arrange(arranged, channels_last=True)
     assert arranged.local_encoder.block2.conv2.weight.is_contiguous(memory_format=torch.channels_last_3d)
-    torch.testing.assert_close(arranged(image).logits, exact.logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(arranged(image, "only").logits, exact.logits, atol=1e-4, rtol=0)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = arranged(image)
+        rough = arranged(image, "only")
     assert (rough.logits.float() - exact.logits).abs().mean() < 0.05 * exact.logits.abs().mean()
 
 
@@ -150,7 +165,7 @@ def test_it_learns_to_segment_a_disc():
     image = image + 2 * labels[:, None]
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(30):
-        loss = nn.functional.cross_entropy(network(image).logits, labels)
+        loss = nn.functional.cross_entropy(network(image, "only").logits, labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -167,11 +182,11 @@ import resource, torch
 from polysite.networks.arrange import arrange
 from polysite.networks.crld import CRLD
 torch.set_num_threads(1)
-network = CRLD(CRLD.Settings(), n_classes=4)
+network = CRLD(CRLD.Settings(), heads={"only": 4})
 arrange(network, channels_last=True)
 optimiser = torch.optim.Adam(network.parameters(), fused=True)
 with torch.autocast("cpu", torch.bfloat16):
-    loss = network(torch.randn(1, 1, 10, 200, 200)).logits.float().square().mean()
+    loss = network(torch.randn(1, 1, 10, 200, 200), "only").logits.float().square().mean()
 loss.backward()
 optimiser.step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

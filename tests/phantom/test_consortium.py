@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from polysite.errors import DataError
 from polysite.image import read_image
 from polysite.phantom import scanner
-from polysite.phantom.consortium import hospitals, write_consortium, write_hospital
+from polysite.phantom.consortium import hospitals, write_hospital
 from polysite.phantom.examination import image_grid
+from polysite.phantom.kinds import KINDS
 from polysite.phantom.tissue import TISSUES
 
 
@@ -145,7 +146,9 @@ def test_another_seed_or_fewer_contrasts(bridge: Path, tmp_path: Path) -> None:
 
 def test_a_consortium_is_a_folder_a_hospital(tmp_path: Path) -> None:
     lines: list[str] = []
-    folders = write_consortium(tmp_path / "out", n_sites=2, n_subjects=1, voxel_mm=8.0, progress=lines.append)
+    folders = KINDS["brain"].write(
+        tmp_path / "out", n_sites=2, n_subjects=1, voxel_mm=8.0, progress=lines.append
+    )
     assert [folder.name for folder in folders] == ["abbey", "bridge"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["abbey", "bridge"]
     assert len(lines) == 2
@@ -173,9 +176,9 @@ def test_a_full_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not empty"):
         write_hospital(tmp_path, "bridge", n_subjects=1, seed=1)
     with pytest.raises(DataError, match="not empty"):
-        write_consortium(tmp_path)
+        KINDS["brain"].write(tmp_path, n_sites=4)
     with pytest.raises(DataError, match="1 to 8"):
-        write_consortium(tmp_path / "new", n_sites=99)
+        KINDS["brain"].write(tmp_path / "new", n_sites=99)
     assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
 
 

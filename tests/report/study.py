@@ -10,6 +10,8 @@ import yaml
 from numpy.typing import NDArray
 
 from polysite.evaluate.table import Score, write_scores
+from polysite.predictions.outlines import write_outlines
+from polysite.predictions.overlap import with_ejection_fraction
 
 SITES: dict[str, tuple[str, ...]] = {
     "guys": ("T1w->T2w", "T2w->PDw"),
@@ -72,18 +74,19 @@ def write_run(
                 psnr = float(level + gain + 0.25 * rng.normal())
                 scores.append(
                     Score(
+                        kind="synthesis",
                         method=method,
                         seed=seed,
                         site=site,
                         subject=f"sub-{k:02d}",
                         session=None,
                         task=task,
-                        psnr_db=psnr,
-                        ssim=float(np.clip(0.8 + 0.02 * (psnr - 24), -1, 1)),
-                        nrmse=float(0.2 * 10 ** (-(psnr - 24) / 20)),
-                        n_voxels=120_000,
-                        data_range=1.0,
-                        mask="foreground",
+                        metrics={
+                            "psnr_db": psnr,
+                            "ssim": float(np.clip(0.8 + 0.02 * (psnr - 24), -1, 1)),
+                            "nrmse": float(0.2 * 10 ** (-(psnr - 24) / 20)),
+                        },
+                        details={"n_voxels": 120_000, "data_range": 1.0, "mask": "foreground"},
                     )
                 )
             _write_example(folder, rng, site, task, noise=0.05 * 10 ** (-gain / 10))
@@ -92,6 +95,122 @@ def write_run(
 
 
 PARTS = ("train", "validation", "test")
+
+LABELS = {
+    "ivy": {"LV": 1, "MYO": 2, "RV": 3},
+    "nave": {"LV": 1, "MYO": 2, "infarct": 3, "no-reflow": 4},
+}
+IMAGES = {"ivy": ("ED", "ES"), "nave": ("LGE",)}
+DICE_GAINS = {"local": 0.0, "fedavg": 0.01, "fedcrld": 0.03}
+
+
+def write_segmentation_run(
+    folder: Path,
+    *,
+    algorithm: str = "fedcrld",
+    preset: str | None = None,
+    seed: int = 1,
+    labels: Mapping[str, Mapping[str, int]] = LABELS,
+    n_test: int = 8,
+    n_rounds: int = 6,
+) -> Path:
+    """A complete run folder of cardiac segmentation; every third subject has no no-reflow, and nobody finds some."""
+    folder.mkdir(parents=True)
+    method = f"{algorithm}-{preset}" if preset else algorithm
+    gain = DICE_GAINS[algorithm]
+    rng = np.random.default_rng([seed, *method.encode()])
+    config = {
+        "name": "study",
+        "seed": seed,
+        "contrasts": ["ED", "ES", "LGE"],
+        "sites": {
+            name: {
+                "data": {"format": "phantom", "kind": "cardiac", "hospital": name},
+                "labels": dict(classes),
+            }
+            for name, classes in labels.items()
+        },
+        "task": {"name": "segmentation"},
+        "network": {"name": "fedcrld", "width": 8},
+        "algorithm": {"name": algorithm} | ({"preset": preset} if preset else {}),
+        "training": {"rounds": n_rounds},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_json(folder / "environment.json", {"polysite": "0.1.0", "python": "3.11.9"})
+    write_json(
+        folder / "splits.json",
+        {name: {"train": ["a", "b"], "validation": [], "test": ["c"] * n_test} for name in labels},
+    )
+    write_json(folder / "share_plan.json", _plan(algorithm, list(labels)))
+    _write_events(folder / "events.jsonl", rng, list(labels), method, n_rounds, gain)
+    scores = []
+    for site, classes in labels.items():
+        for image in IMAGES[site]:
+            for k in range(n_test):
+                for name in classes:
+                    level = np.random.default_rng([k, *site.encode(), *name.encode()]).normal(0.84, 0.04)
+                    absent = name == "no-reflow" and k % 3 == 0
+                    dice = 1.0 if absent else float(np.clip(level + gain + 0.01 * rng.normal(), 0, 1))
+                    volume = 0.0 if absent else 120.0 * (0.45 if image == "ES" else 1) + 5 * k
+                    predicted = volume * (1 + 0.3 * (1 - dice))
+                    scores.append(
+                        Score(
+                            kind="segmentation",
+                            method=method,
+                            seed=seed,
+                            site=site,
+                            subject=f"sub-{k:02d}",
+                            session=None,
+                            image=image,
+                            task=name,
+                            metrics={
+                                "dice": dice,
+                                "hd95_mm": None if absent else 40 * (1 - dice),
+                                "assd_mm": None if absent else 10 * (1 - dice),
+                                "volume_error_ml": abs(predicted - volume),
+                                "ef_error_percent": None,
+                            },
+                            details={
+                                "volume_ml": predicted,
+                                "true_volume_ml": volume,
+                                "ef_percent": None,
+                                "true_ef_percent": None,
+                            },
+                        )
+                    )
+            _write_outlines(folder / "predictions" / site / "examples" / f"{image}.npz", classes, gain)
+    write_scores(folder / "scores.csv", with_ejection_fraction(scores))
+    return folder
+
+
+def heart(size: float = 1.0, shape: tuple[int, int, int] = (120, 110, 10)) -> NDArray[np.int64]:
+    """Labels of a simple short-axis stack (x, y, z), apex first: cavity 1, wall 2, right ventricle 3, a scar 4."""
+    x, y, z = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    reach = size * np.clip(1 - ((z - 8) / 8) ** 2, 0, None) ** 0.5 * ((z > 0) & (z < 9))
+    radius = np.hypot(x - 55, y - 55)
+    labels = np.zeros(shape, int)
+    labels[np.hypot((x - 88) / 1.2, y - 55) < 20 * reach] = 3
+    labels[radius < 27 * reach] = 2
+    labels[radius < 17 * reach] = 1
+    labels[(radius < 26 * reach) & (radius > 19 * reach) & (y < 45) & (x > 45)] = 4
+    return labels
+
+
+def _write_outlines(path: Path, classes: Mapping[str, int], gain: float) -> None:
+    names = {0: "background"} | {value: name for name, value in classes.items()}
+    truth, predicted = heart(), heart(0.85 + 4 * gain)
+    image = np.select([truth == 1, truth == 2, truth == 3, truth == 4], [400.0, 120.0, 380.0, 500.0], 180.0)
+    image += np.random.default_rng(0).normal(0, 25, image.shape)
+    kept = [np.where(np.isin(labels, list(names)), labels, 2) for labels in (truth, predicted)]
+    write_outlines(
+        path,
+        image=image.astype(np.float32),
+        truth=kept[0],
+        predicted=kept[1],
+        affine=np.diag([1.25, 1.25, 10.0, 1.0]),
+        names=names,
+        subject="sub-00",
+    )
 
 
 def write_json(path: Path, content: object) -> None:

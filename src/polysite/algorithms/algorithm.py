@@ -12,9 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from polysite.algorithms.mean import WeightedMean
 from polysite.config import Section
 
-MAIN = "main"
-"""The optimiser moments that go on from round to round with what a site shares."""
-
 
 @dataclass
 class Place:
@@ -22,10 +19,10 @@ class Place:
 
     name: str
     round: int
+    seed: int
+    """For this site and round: whatever is drawn here comes from it."""
     memory: dict[str, Tensor] = field(default_factory=dict)
     """Never leaves the site and is part of its checkpoint: personal models, teachers, control variates."""
-    seed: int = 0
-    """Of whatever the algorithm draws at this site in this round."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Fit(Protocol):
         guide: Callable[[Any], Tensor | Mapping[str, Tensor]] | None = None,
         after_step: Callable[[nn.Module], None] | None = None,
         only: Collection[str] | None = None,
-        moments: str | None = MAIN,
+        moments: str | None = None,
     ) -> None:
         """Train ``model`` in place; see ``polysite.tasks.task.Task.fit``.
 
@@ -59,8 +56,10 @@ class Fit(Protocol):
         guide
             May also give the parts of its loss by name: their sum is added, and each is reported.
         moments
-            Which optimiser moments go on: the name of a second model's own, kept in the site's memory below
-            ``moments/``; None: new ones for this call, kept nowhere.
+            Name of optimiser moments of their own, kept in the site's memory, for a second model (Ditto's
+            personal one); default: those of the site's model. The losses then have the name before them.
+            The n-th call with a name sees the samples of the n-th call without, and of a second call without
+            a name the losses have ``_2`` behind them.
         """
 
 
@@ -102,29 +101,24 @@ class Algorithm:
         ``model`` already holds what arrived (``news``) in its shared names and the site's own rest.
         """
         fit(model)
-        return self.outgoing(model)
+        return self.sent(model)
 
-    def outgoing(self, model: nn.Module) -> dict[str, Tensor]:
-        """What a model has in its shared names."""
+    def sent(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model's shared tensors: what plain averaging sends."""
         state = model.state_dict()
         return {name: state[name] for name in sorted(self.shared(model))}
 
-    def evaluated(self, memory: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The model that a site validates, predicts with and keeps as its final one.
+    def evaluated(self, memory: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The model that predicts at a site, by name: default: what the server holds on top of the site's own part.
 
         Parameters
         ----------
         memory : mapping of str to Tensor
-            The site's; empty before its first round.
-        state : mapping of str to Tensor
-            What the server holds and the site's own rest: the answer unless a method has another model.
-
-        Returns
-        -------
-        mapping of str to Tensor
-            By the same names.
+            The site's, of which a personal model or a teacher may be given instead.
+        model : mapping of str to Tensor
+            The default.
         """
-        return state
+        return model
 
     def aggregate(self, server: Mapping[str, Tensor], messages: Iterable[Message]) -> dict[str, Tensor]:
         """The server's next state from its last and the sites' messages, read once and in order."""
@@ -152,6 +146,5 @@ def of_modules(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[str]
 
 def statistics(model: nn.Module) -> set[str]:
     """Names of batch-norm buffers, found by module type, never by the letters of a name."""
-    return of_modules(model, (_BatchNorm,)) - {
-        name for name, _ in model.named_parameters(remove_duplicate=False)
-    }
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return of_modules(model, (_BatchNorm,)) - parameters

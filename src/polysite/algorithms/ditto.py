@@ -1,33 +1,33 @@
-"""Ditto: federated averaging, and beside it a personal model that is pulled to the global one.
+"""Ditto: a global model as in FedAvg, and at every site a personal one that is pulled towards it.
 
-Li et al., "Ditto: fair and robust federated learning through personalization", ICML 2021, algorithm 1.
+Li et al., "Ditto: Fair and robust federated learning through personalization", ICML 2021, arXiv 2012.04221,
+algorithm 1.
 """
 
 from collections.abc import Mapping
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polysite.algorithms.algorithm import Algorithm, Fit, Place
-from polysite.algorithms.memory import copy_into, holding, keep, within
-from polysite.algorithms.pull import pull
+from polysite.algorithms.proximal import proximal
 
 PERSONAL = "personal/"
 
 
 class Ditto(Algorithm):
-    """The global model is FedAvg's; each site evaluates a model v of its own, trained on
-    ``loss(v) + pull / 2 · ‖v − w‖²`` with w as it arrived and with optimiser moments of its own.
+    """The personal model v minimises the site's loss + ``λ/2 ‖v - w_round‖²``; it is the one that predicts.
 
-    v is a whole model: what does not travel (a discriminator, a head) it has a second time. Without a pull it
-    is what the site would learn alone.
+    It starts as what arrived first, has optimiser moments of its own, and never leaves the site. Each round
+    trains both, which takes twice the time. ``λ = 0``: the personal model is trained alone.
     """
 
     class Settings(Algorithm.Settings):
-        """Settings of the personal model."""
+        """Settings of Ditto."""
 
-        pull: float = Field(
-            default=0.1, ge=0, description="lambda, towards the global model; 0: the site learns alone"
+        lam: float = Field(
+            default=0.1, ge=0, description="λ, the pull of the personal model to the global one"
         )
 
     settings: "Ditto.Settings"
@@ -36,13 +36,24 @@ class Ditto(Algorithm):
         self, site: Place, model: nn.Module, fit: Fit, news: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
         """Train the global model, then the personal one in its place."""
-        personal = keep(site.memory, PERSONAL, model.state_dict())
-        message = super().local(site, model, fit, news)
-        with holding(model, personal):
-            fit(model, penalty=pull(self.settings.pull, model, news), moments="personal")
-            copy_into(personal, model.state_dict())
-        return message
+        state = model.state_dict()
+        personal = {name: site.memory.get(PERSONAL + name, tensor).clone() for name, tensor in state.items()}
+        fit(model)
+        trained = {name: tensor.clone() for name, tensor in state.items()}
+        _become(state, personal)
+        lam = self.settings.lam
+        fit(model, penalty=proximal(model, news, lam) if lam else None, moments="personal")
+        site.memory.update({PERSONAL + name: tensor.clone() for name, tensor in state.items()})
+        _become(state, trained)
+        return self.sent(model)
 
-    def evaluated(self, memory: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def evaluated(self, memory: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The personal model, once there is one."""
-        return within(memory, PERSONAL) or state
+        return {name: memory.get(PERSONAL + name, tensor) for name, tensor in model.items()}
+
+
+@torch.no_grad()
+def _become(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Give a model, by its ``state_dict()``, other values."""
+    for name, tensor in state.items():
+        tensor.copy_(values[name])

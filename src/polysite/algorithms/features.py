@@ -1,27 +1,30 @@
-"""The features that a method compares, from what a network gives."""
+"""Features of a network's output, for methods that compare them."""
 
-from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from polysite.errors import ConfigError
 
 
-def features(output: Any, method: str, *branches: str) -> Mapping[str, Tensor]:
-    """Feature maps (batch, channel, z, x, y) by branch, from an output that has ``features``.
+def features_of(output: Any, method: str) -> dict[str, Tensor]:
+    """Feature maps (batch, channel, z, x, y) by the name of their branch.
 
     Raises
     ------
     ConfigError
-        If the output has none, or lacks a branch that the method names.
+        If the network gives none.
     """
-    found: Mapping[str, Tensor] = getattr(output, "features", None) or {}
-    missing = [branch for branch in branches if branch not in found]
-    if missing or not found:
+    features: dict[str, Tensor] = getattr(output, "features", {})
+    if not features:
         raise ConfigError(
-            f"algorithm.name: {method!r} compares features, and this network gives "
-            f"{f'none called {missing[0]!r}' if found else 'none'}; choose a network that does, for example "
-            "'fedcrld' for segmentation, or another algorithm"
+            f"algorithm.name: {method} compares features, and this task's network gives none; use it for "
+            "segmentation, or choose another method"
         )
-    return found
+    return features
+
+
+def pooled(features: dict[str, Tensor]) -> Tensor:
+    """All branches' channels, each averaged over its voxels: (batch, channel), float32."""
+    return torch.cat([branch.float().flatten(2).mean(2) for branch in features.values()], dim=1)

@@ -1,6 +1,7 @@
-"""FedBN: all but the normalisation layers is averaged.
+"""FedBN: federated averaging of all but the normalisation layers.
 
-Li et al., "FedBN: federated learning on non-IID features via local batch normalization", ICLR 2021.
+Li et al., "FedBN: Federated learning on non-IID features via local batch normalization", ICLR 2021, arXiv 2102.07623;
+with statistics alone kept at home (SiloBN) it is ``fedavg`` with ``share_statistics: false``.
 """
 
 from torch import nn
@@ -14,10 +15,10 @@ NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 class FedBN(Algorithm):
-    """Every site keeps scale, shift and statistics of its normalisation layers, whatever they are called."""
+    """Every layer that normalises, found by its type and never by its name, is the site's own."""
 
     def shared(self, model: nn.Module) -> set[str]:
-        """All but the layers of these types."""
+        """Everything but the parameters and statistics of normalisation layers."""
         own = of_modules(model, NORMS)
         if not own:
             raise ConfigError(

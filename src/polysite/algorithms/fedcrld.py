@@ -1,180 +1,196 @@
-"""FedCRLD: a shared encoder beside a local one, related by a contrast, and distillation from the site's history.
+"""FedCRLD: a shared encoder beside a local one, compared with it, and a teacher that is the site's own history.
 
 Qi et al., "Contrastive re-localization and history distillation in federated CMR segmentation", MICCAI 2022,
-LNCS 13435:256-265.
+LNCS 13435:256-265. The re-localization itself is in the network (``polysite.networks.crld``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polysite.algorithms.algorithm import MAIN, Algorithm, Fit, Place, matching
-from polysite.algorithms.features import features
-from polysite.algorithms.memory import copy_into, within
-from polysite.algorithms.momentum import TEACHER, follow, recall, remember, teacher
-from polysite.algorithms.queue import enqueue, queued
+from polysite.algorithms.algorithm import Algorithm, Fit, Place, matching
+from polysite.algorithms.features import features_of
+from polysite.algorithms.momentum import follow, recall, remember, teacher, teacher_of
+from polysite.algorithms.queue import Queue
 from polysite.errors import ConfigError
 from polysite.losses.contrastive import info_nce, sample_tokens, symmetric_kl
 from polysite.losses.distillation import distillation, feature_mse
 from polysite.seeds import torch_stream
 
+Term = Callable[[Any, Any], Tensor]
+
 
 class FedCRLD(Algorithm):
-    """Only the global encoder is averaged; each site's momentum model (teacher) never leaves it.
+    """The global encoder alone is averaged; everything else is the site's own.
 
-    Added to the segmentation loss, with G and L the features of the global and the local encoder:
-    ``0.2 · H(teacher, student) + MSE(G, G_T) + MSE(L, L_T) + weight · contrast(L, G)``. The teacher starts as a
-    copy of the model, follows it after every step and lives through all rounds: what the server sends changes
-    the model, never the teacher.
-
-    ``repaired`` is meant for use; ``faithful`` is the release with the federation repaired.
+    A teacher, the momentum model of the site's own training, sees every volume too: its probabilities and
+    features are learnt (history distillation), and the features of both encoders are brought to agree
+    (contrastive term). The teacher is never overwritten by what arrives.
     """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "repaired": {
-            "network": {"name": "fedcrld"},
-            "training": {"learning_rate": 3e-4, "betas": [0.9, 0.999]},
+            "network": {"name": "fedcrld", "cross_roles": "local_query"},
+            "training": {"learning_rate": 3e-4, "betas": [0.9, 0.999], "batch_size": 1},
         },
         "faithful": {
-            "network": {
-                "name": "fedcrld",
-                "width": 64,
-                "relocalization": True,
-                "cross_roles": "global_query",
+            "network": {"name": "fedcrld", "width": 64, "cross_roles": "global_query"},
+            "algorithm": {
+                "momentum": 0.5,
+                "bank_size": 0,
+                "contrast": "kl",
+                "contrast_weight": 1.0,
+                "weights": "equal",
             },
-            "algorithm": {"momentum": 0.5, "contrast_weight": 1.0, "keep_moments": False},
             "training": {
                 "rounds": 400,
                 "epochs_per_round": 5,
-                "batch_size": 1,
-                "learning_rate": 1e-6,
+                "learning_rate": 3e-4,
+                "flat_rounds": 999_999,
                 "betas": [0.9, 0.999],
-                "flat_rounds": 400,
+                "batch_size": 1,
             },
         },
     }
 
     class Settings(Algorithm.Settings):
-        """Settings of the method; a term of weight 0 is neither computed nor added."""
+        """Settings of FedCRLD; a weight of 0 switches its term off."""
 
         shared: tuple[str, ...] = Field(
             default=("segmenter.global_encoder.*",), description="patterns of names that are averaged"
         )
-        weights: Literal["samples", "equal"] = "equal"
         contrast: Literal["kl", "infonce"] = Field(
             default="kl",
-            description="between local and global features of a place: difference of both as distributions over "
-            "channels, or a lower bound of their mutual information",
+            description="kl: symmetric divergence between the encoders' channels at every voxel; infonce: a lower "
+            "bound of their mutual information, other voxels and the queue being the negatives",
         )
-        contrast_weight: float = Field(default=0.1, ge=0, description="of the contrast; 0: none")
-        temperature: float = Field(default=0.1, gt=0, description="infonce: divides the cosines")
-        n_tokens: int = Field(
-            default=256, ge=2, description="infonce: random places of a volume that are compared"
-        )
-        n_negatives: int = Field(
-            default=0, ge=0, description="infonce: places of earlier volumes, as the momentum model saw them"
-        )
-        distillation_weight: float = Field(
-            default=0.2,
+        contrast_weight: float = Field(default=0.1, ge=0, description="λ, weight of the contrastive term")
+        temperature: float = Field(default=0.1, gt=0, description="infonce: of the cosines")
+        n_tokens: int = Field(default=256, ge=2, description="infonce: voxels of a volume that are compared")
+        queue_size: int = Field(
+            default=0,
             ge=0,
-            description="of the cross-entropy with the momentum model's prediction; 0: none",
+            description="infonce: tokens of earlier volumes, as the teacher saw them, as negatives",
         )
+        output_weight: float = Field(default=0.2, ge=0, description="of the teacher's probabilities")
         feature_weight: float = Field(
-            default=1.0, ge=0, description="of the squared differences from its features; 0: none"
+            default=1.0, ge=0, description="of the teacher's features, global and local"
         )
         momentum: float = Field(
-            default=0.9, ge=0, le=1, description="what the momentum model keeps of itself in a step"
+            default=0.5, ge=0, lt=1, description="m: what stays of the teacher at every step of the student"
         )
         bank_size: int = Field(
-            default=1,
+            default=0,
             ge=0,
-            description="above 1: after every round the momentum model becomes the mean of what it was at the "
-            "ends of so many last rounds",
-        )
-        keep_moments: bool = Field(
-            default=True, description="false: Adam begins anew in every round, as in the release"
+            le=20,
+            description="above 0: the teacher is the mean of so many last states at the ends of rounds",
         )
         predict_with: Literal["student", "teacher"] = Field(
-            default="student", description="the trained model, or the momentum model"
+            default="student", description="which model a site predicts with"
         )
 
     settings: "FedCRLD.Settings"
 
     def shared(self, model: nn.Module) -> set[str]:
         """The global encoder."""
-        names = matching(model, self.settings.shared)
+        names = matching(model, self.settings.shared) & super().shared(model)
         if not names:
             raise ConfigError(
                 f"algorithm.shared: no tensor of the network matches {', '.join(self.settings.shared)!r}; "
-                "fedcrld needs a network with a global encoder, for example network: {name: fedcrld}"
+                "use network: {name: fedcrld}"
             )
-        return names & super().shared(model)
+        return names
 
     def local(
         self, site: Place, model: nn.Module, fit: Fit, news: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
-        """Train with the method's terms, the teacher following every step."""
+        """Train with the terms that have a weight, the teacher following every step."""
+        settings, terms = self.settings, self._terms(site)
+        state = model.state_dict()
+        taught, momentum = {}, {}
+        if self._has_teacher() and settings.bank_size:
+            history = recall(site.memory) or state
+            taught = {name: history[name].to(tensor.device, copy=True) for name, tensor in state.items()}
+        elif self._has_teacher():
+            taught = momentum = teacher(site.memory, state)
+
+        def guide(seen: Any) -> Mapping[str, Tensor]:
+            lesson = seen.again(taught) if self._teaches() else None
+            return {name: term(seen.output, lesson) for name, term in terms.items()}
+
+        def after_step(model: nn.Module) -> None:
+            follow(momentum, model.state_dict(), settings.momentum)
+
+        fit(model, guide=guide if terms else None, after_step=after_step if momentum else None)
+        if self._has_teacher() and settings.bank_size:
+            remember(site.memory, model.state_dict(), settings.bank_size)
+        return self.sent(model)
+
+    def evaluated(self, memory: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The student on top of what arrived, or the teacher as it is."""
+        if self.settings.predict_with == "student":
+            return model
+        taught = recall(memory) if self.settings.bank_size else teacher_of(memory)
+        return {name: taught.get(name, tensor) for name, tensor in model.items()}
+
+    # --- the loss -----------------------------------------------------------------------------------------
+
+    def _teaches(self) -> bool:
+        """Whether a term needs the teacher's output."""
         settings = self.settings
-        held = teacher(site.memory, model.state_dict()) if self._has_teacher() else {}
-        stream = torch_stream(site.seed, "tokens")
-
-        def guide(forward: Any) -> Mapping[str, Tensor]:
-            return self._terms(forward, held, site.memory, stream)
-
-        guided = settings.contrast_weight or settings.distillation_weight or settings.feature_weight
-        fit(
-            model,
-            guide=guide if guided else None,
-            after_step=(lambda student: follow(held, student.state_dict(), settings.momentum))
-            if held
-            else None,
-            moments=MAIN if settings.keep_moments else None,
-        )
-        if held and settings.bank_size > 1:
-            remember(site.memory, held, settings.bank_size)
-            copy_into(held, recall(site.memory))
-        return self.outgoing(model)
-
-    def evaluated(self, memory: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The student, or the teacher once there is one."""
-        return (self.settings.predict_with == "teacher" and within(memory, TEACHER)) or state
+        queues = settings.contrast == "infonce" and settings.contrast_weight > 0 and settings.queue_size > 0
+        return settings.output_weight > 0 or settings.feature_weight > 0 or queues
 
     def _has_teacher(self) -> bool:
-        settings = self.settings
-        distils = settings.distillation_weight > 0 or settings.feature_weight > 0
-        return distils or self._has_queue() or settings.predict_with == "teacher"
+        return self._teaches() or self.settings.predict_with == "teacher"
 
-    def _has_queue(self) -> bool:
+    def _terms(self, site: Place) -> dict[str, Term]:
+        """What is added to the task's loss by name, each from the student's and the teacher's output."""
         settings = self.settings
-        return settings.contrast == "infonce" and settings.contrast_weight > 0 and settings.n_negatives > 0
-
-    def _terms(
-        self, forward: Any, held: Mapping[str, Tensor], memory: dict[str, Tensor], stream: torch.Generator
-    ) -> Mapping[str, Tensor]:
-        """The weighted parts of the loss beside the segmentation's, by name."""
-        settings, terms = self.settings, {}
-        own = features(forward.output, "fedcrld", "global", "local")
-        if settings.distillation_weight or settings.feature_weight or self._has_queue():
-            past = forward.again(held)
-        if settings.distillation_weight:
-            difference = distillation(forward.output.logits, past.logits)
-            terms["distillation"] = settings.distillation_weight * difference
-        if settings.feature_weight:
-            parts = [feature_mse(own[branch], past.features[branch]) for branch in ("global", "local")]
-            terms["features"] = settings.feature_weight * (parts[0] + parts[1])
-        if settings.contrast_weight and settings.contrast == "kl":
-            terms["contrast"] = settings.contrast_weight * symmetric_kl(own["local"], own["global"])
-        elif settings.contrast_weight:
-            tokens = sample_tokens(own["local"], own["global"], settings.n_tokens, stream)
-            banks = [queued(memory, branch, tokens[0].device) for branch in ("local", "global")]
-            terms["contrast"] = settings.contrast_weight * info_nce(
-                *tokens, temperature=settings.temperature, local_bank=banks[0], global_bank=banks[1]
+        terms: dict[str, Term] = {}
+        if settings.output_weight:
+            terms["distillation"] = lambda own, lesson: (
+                settings.output_weight * distillation(own.logits, lesson.logits)
             )
-        if self._has_queue():
-            seen = sample_tokens(past.features["local"], past.features["global"], settings.n_tokens, stream)
-            enqueue(memory, "local", seen[0], settings.n_negatives)
-            enqueue(memory, "global", seen[1], settings.n_negatives)
+        if settings.feature_weight:
+            terms["features"] = self._features
+        if settings.contrast_weight and settings.contrast == "kl":
+            terms["contrast"] = lambda own, _: settings.contrast_weight * symmetric_kl(*_branches(own))
+        elif settings.contrast_weight:
+            terms["contrast"] = self._mutual_information(site)
         return terms
+
+    def _features(self, own: Any, lesson: Any) -> Tensor:
+        pairs = zip(_branches(own), _branches(lesson), strict=True)
+        return self.settings.feature_weight * torch.stack([feature_mse(*pair) for pair in pairs]).sum()
+
+    def _mutual_information(self, site: Place) -> Term:
+        settings = self.settings
+        stream = torch_stream(site.seed, "tokens")
+        queue = Queue(site.memory, settings.queue_size)
+
+        def term(own: Any, lesson: Any) -> Tensor:
+            tokens = sample_tokens(*_branches(own), settings.n_tokens, stream)
+            local_bank, global_bank = queue.content(tokens[0].device) or (None, None)
+            loss = info_nce(
+                *tokens, temperature=settings.temperature, local_bank=local_bank, global_bank=global_bank
+            )
+            if settings.queue_size:
+                queue.put(*sample_tokens(*_branches(lesson), settings.n_tokens, stream))
+            return settings.contrast_weight * loss
+
+        return term
+
+
+def _branches(output: Any) -> tuple[Tensor, Tensor]:
+    """Local and global features."""
+    features = features_of(output, "fedcrld")
+    if not {"local", "global"} <= set(features):
+        raise ConfigError(
+            f"algorithm.name: fedcrld compares a local and a global encoder, and this network has "
+            f"{', '.join(features)}; use network: {{name: fedcrld}}"
+        )
+    return features["local"], features["global"]

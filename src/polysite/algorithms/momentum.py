@@ -10,18 +10,35 @@ import torch
 from torch import Tensor
 
 from polysite.algorithms.mean import WeightedMean
-from polysite.algorithms.memory import keep, within
 
 TEACHER = "teacher/"
 BANK = "bank/"
 
 
 def teacher(memory: dict[str, Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The momentum model in a site's memory, ``teacher/<name>``; a copy of the student if there is none yet.
+    """The momentum model in a site's memory; a copy of the student if there is none yet.
 
-    The memory's own tensors by the student's names, which :func:`follow` changes.
+    Parameters
+    ----------
+    memory : dict of str to Tensor
+        The site's; afterwards it holds the result as ``teacher/<name>``, where the student's tensors lie.
+    student : mapping of str to Tensor
+        The trained model's ``state_dict()``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        By the student's names; the memory's own tensors, which :func:`follow` changes.
     """
-    return keep(memory, TEACHER, student)
+    for name, tensor in student.items():
+        kept = memory.get(TEACHER + name)
+        memory[TEACHER + name] = tensor.detach().clone() if kept is None else kept.to(tensor.device)
+    return {name: memory[TEACHER + name] for name in student}
+
+
+def teacher_of(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The momentum model that a memory holds, by the student's names; empty if there is none."""
+    return {name.removeprefix(TEACHER): tensor for name, tensor in memory.items() if name.startswith(TEACHER)}
 
 
 @torch.no_grad()
@@ -65,7 +82,8 @@ def recall(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _states(memory: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """The bank's states, oldest first."""
     states: dict[int, dict[str, Tensor]] = {}
-    for full, tensor in within(memory, BANK).items():
-        place, _, name = full.partition("/")
-        states.setdefault(int(place), {})[name] = tensor
+    for full, tensor in memory.items():
+        if full.startswith(BANK):
+            place, _, name = full[len(BANK) :].partition("/")
+            states.setdefault(int(place), {})[name] = tensor
     return [states[place] for place in sorted(states)]

@@ -1,9 +1,9 @@
-"""MOON: features are drawn to those of the global model, and away from those of the site's previous one.
+"""MOON: a site's features stay near those of the global model and leave those of its own last one.
 
-Li et al., "Model-contrastive federated learning", CVPR 2021, equation 3.
+Li, He, Song, "Model-contrastive federated learning", CVPR 2021, arXiv 2103.16257, equations 3 and 4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,60 +12,63 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polysite.algorithms.algorithm import Algorithm, Fit, Place
-from polysite.algorithms.features import features
-from polysite.algorithms.memory import copy_into, keep
+from polysite.algorithms.features import features_of, pooled
 
 PREVIOUS = "previous/"
 
 
 class Moon(Algorithm):
-    """Adds ``mu · -log(e^(s_g) / (e^(s_g) + e^(s_p)))`` to each site's loss.
+    """``-μ log (e^{s_g/τ} / (e^{s_g/τ} + e^{s_p/τ}))`` with the cosines to the global (g) and the previous (p) model.
 
-    s_g and s_p are the cosines, divided by the temperature, of a sample's features now with those of the
-    model as the round began (global) and as the site's last round ended (previous); in the first round both
-    are one, and the term is log 2 without a gradient.
+    The first round has no previous model and is FedAvg's; ``μ = 0`` is FedAvg, bit for bit.
     """
 
     class Settings(Algorithm.Settings):
-        """Settings of the contrast."""
+        """Settings of MOON."""
 
-        mu: float = Field(default=1.0, ge=0, description="of the contrast; 0 is federated averaging")
-        temperature: float = Field(default=0.5, gt=0, description="divides the cosines")
+        mu: float = Field(default=1.0, ge=0, description="weight of the contrastive loss")
+        temperature: float = Field(default=0.5, gt=0, description="τ of the contrastive loss")
 
     settings: "Moon.Settings"
 
     def local(
         self, site: Place, model: nn.Module, fit: Fit, news: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
-        """Train with the contrast; keep the trained model for the next round."""
-        mu, temperature = self.settings.mu, self.settings.temperature
-        if mu == 0:
+        """Train with the contrastive loss, then remember the model."""
+        if not self.settings.mu:
             return super().local(site, model, fit, news)
-        arrived = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        previous = keep(site.memory, PREVIOUS, arrived)
+        state = model.state_dict()
+        devices = {name: tensor.device for name, tensor in state.items()}
+        previous = {
+            name.removeprefix(PREVIOUS): tensor.to(devices[name.removeprefix(PREVIOUS)])
+            for name, tensor in site.memory.items()
+            if name.startswith(PREVIOUS)
+        }
+        received = {name: tensor.clone() for name, tensor in state.items()}
+        fit(model, guide=self._contrast(received, previous) if previous else _nothing)
+        site.memory.update({PREVIOUS + name: tensor.clone() for name, tensor in state.items()})
+        return self.sent(model)
 
-        def guide(forward: Any) -> Mapping[str, Tensor]:
-            now, then, before = (
-                pooled(output) for output in (forward.output, forward.again(arrived), forward.again(previous))
+    def _contrast(
+        self, received: Mapping[str, Tensor], previous: Mapping[str, Tensor]
+    ) -> Callable[[Any], Mapping[str, Tensor]]:
+        def guide(seen: Any) -> Mapping[str, Tensor]:
+            own, near, far = (
+                pooled(features_of(output, "moon"))
+                for output in (seen.output, seen.again(received), seen.again(previous))
             )
-            return {"contrast": mu * contrast(now, then, before, temperature)}
+            loss = model_contrast(own, near, far, self.settings.temperature)
+            return {"contrast": self.settings.mu * loss}
 
-        fit(model, guide=guide)
-        copy_into(previous, model.state_dict())
-        return self.outgoing(model)
-
-
-def pooled(output: Any) -> Tensor:
-    """Each sample's features, mean over space, branch after branch: (batch, channel)."""
-    return torch.cat([part.float().flatten(2).mean(2) for part in features(output, "moon").values()], dim=1)
+        return guide
 
 
-def contrast(now: Tensor, global_: Tensor, previous: Tensor, temperature: float) -> Tensor:
-    """``-log(e^(s_g) / (e^(s_g) + e^(s_p)))``, mean over the batch.
+def _nothing(seen: Any) -> Tensor:
+    """No loss; but a network without features is refused at the first step, not after a round."""
+    return pooled(features_of(seen.output, "moon")).new_zeros(())
 
-    >>> near, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    >>> round(contrast(near, near, far, 0.5).item(), 4)  # log(1 + e^-2)
-    0.1269
-    """
-    scores = torch.stack([F.cosine_similarity(now, other) for other in (global_, previous)], dim=1)
-    return F.cross_entropy(scores / temperature, scores.new_zeros(len(scores), dtype=torch.int64))
+
+def model_contrast(own: Tensor, near: Tensor, far: Tensor, temperature: float) -> Tensor:
+    """Equation 3, mean over the batch; all are (batch, channel). log 2 where both are equally near."""
+    cosines = torch.stack([F.cosine_similarity(own, near), F.cosine_similarity(own, far)], dim=1)
+    return F.cross_entropy(cosines / temperature, torch.zeros(len(own), dtype=torch.int64, device=own.device))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import nn
 
-from polysite.algorithms.algorithm import Algorithm, matching
+from polysite.algorithms.algorithm import Algorithm, matching, statistics
 from polysite.errors import ConfigError
 
 
@@ -69,7 +69,8 @@ class PFLSynth(Algorithm):
                 f"algorithm.shared: no tensor of the network matches {', '.join(patterns or ())!r}; "
                 "see the names with `polysite plan --json`"
             )
-        return names & super().shared(model)
+        names -= matching(model, self.settings.private)
+        return names if self.settings.share_statistics else names - statistics(model)
 
 
 def paper_split(model: nn.Module) -> tuple[str, ...]:

@@ -1,21 +1,37 @@
-"""Tokens of a site's earlier volumes, newest first, in its memory: negatives of a contrast."""
-
-from collections.abc import Mapping
+"""Tokens of earlier volumes, kept at a site as negatives: first in, first out."""
 
 import torch
 from torch import Tensor
 
-QUEUE = "queue/"
+NAMES = ("queue/local", "queue/global")
 
 
-def queued(memory: Mapping[str, Tensor], branch: str, device: torch.device) -> Tensor | None:
-    """A branch's tokens (n, channel); None if there are none yet."""
-    tokens = memory.get(QUEUE + branch)
-    return None if tokens is None else tokens.to(device)
+class Queue:
+    """The last ``size`` tokens of local and of global features in a site's memory.
 
+    Parameters
+    ----------
+    memory : dict of str to Tensor
+        The site's; it holds ``queue/local`` and ``queue/global``, (token, channel), oldest first.
 
-def enqueue(memory: dict[str, Tensor], branch: str, tokens: Tensor, size: int) -> None:
-    """Put tokens (batch, token, channel) before a branch's earlier ones, of which the last beyond ``size`` go."""
-    new = tokens.detach().flatten(0, 1).float()
-    earlier = queued(memory, branch, new.device)
-    memory[QUEUE + branch] = (new if earlier is None else torch.cat([new, earlier]))[:size].clone()
+    References
+    ----------
+    He et al., "Momentum contrast for unsupervised visual representation learning", CVPR 2020.
+    """
+
+    def __init__(self, memory: dict[str, Tensor], size: int) -> None:
+        self._memory, self._size = memory, size
+
+    def content(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Local and global tokens where they are needed; None while there are none."""
+        local, global_ = (self._memory.get(name) for name in NAMES)
+        return None if local is None or global_ is None else (local.to(device), global_.to(device))
+
+    def put(self, local_tokens: Tensor, global_tokens: Tensor) -> None:
+        """Add tokens (batch, token, channel) and drop the oldest beyond the size."""
+        for name, tokens in zip(NAMES, (local_tokens, global_tokens), strict=True):
+            new = tokens.detach().float().flatten(0, 1)
+            kept = self._memory.get(name)
+            if kept is not None:
+                new = torch.cat([kept.to(new.device), new])
+            self._memory[name] = new[-self._size :].clone()

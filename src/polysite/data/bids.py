@@ -1,10 +1,10 @@
-"""Cases from a BIDS folder: ``sub-*/[ses-*/]anat/*_<suffix>.nii.gz``."""
+"""Cases from a BIDS folder: ``sub-*/[ses-*/]anat/*_<suffix>.nii.gz``, label images from a derivative of it."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from polysite.config import BidsData
+from polysite.config import BidsData, expand
 from polysite.data.case import Case, label_of
 from polysite.data.participants import subjects_where
 from polysite.errors import DataError
@@ -22,6 +22,16 @@ def entities_of(name: str) -> tuple[Entities, str] | None:
     *pairs, suffix = stem.split("_")
     if stem == name or any("-" not in pair for pair in pairs) or not re.fullmatch(r"[A-Za-z0-9]+", suffix):
         return None
+    return {key: value for key, _, value in (pair.partition("-") for pair in pairs)}, suffix
+
+
+def wanted_of(ending: str) -> tuple[Entities, str]:
+    """Entities and suffix of an ending.
+
+    >>> wanted_of("ce-gadolinium_T1w")
+    ({'ce': 'gadolinium'}, 'T1w')
+    """
+    *pairs, suffix = ending.split("_")
     return {key: value for key, _, value in (pair.partition("-") for pair in pairs)}, suffix
 
 
@@ -44,8 +54,7 @@ def pick(files: Sequence[Path], ending: str) -> tuple[Path | None, tuple[str, ..
     ending : str
         ``"T1w"``, or with the entities that the file must have: ``"ce-gadolinium_T1w"``.
     """
-    *pairs, suffix = ending.split("_")
-    wanted = {key: value for key, _, value in (pair.partition("-") for pair in pairs)}
+    wanted, suffix = wanted_of(ending)
     fit: list[tuple[Entities, Path]] = []
     enhanced: list[tuple[Entities, Path]] = []
     for path in files:
@@ -65,6 +74,27 @@ def pick(files: Sequence[Path], ending: str) -> tuple[Path | None, tuple[str, ..
     return chosen, tuple(f"{name} was passed over for {chosen.name}" for name in others)
 
 
+def label_file(image: Path, folder: Path, ending: str) -> tuple[Path | None, tuple[str, ...]]:
+    """The label image of an image in a derivative's folder, and notes on others that would do.
+
+    A label image has the entities of its image and those of the ending; it may have ``desc-`` besides, which
+    says how it was made. Of several the one without is taken, or else the first by name.
+    """
+    wanted, suffix = wanted_of(ending)
+    parsed = entities_of(image.name)
+    fit = []
+    for path in sorted(folder.glob("sub-*")) if parsed else ():
+        own = entities_of(path.name)
+        if own and parsed and own[1] == suffix and wanted.items() <= own[0].items():
+            free = {"desc", *wanted}
+            rest = [{key: v for key, v in names.items() if key not in free} for names in (own[0], parsed[0])]
+            if rest[0] == rest[1]:
+                fit.append((len(own[0]), path.name, path))
+    fit.sort()
+    others = tuple(f"{name} was passed over for {fit[0][1]}" for _, name, _ in fit[1:])
+    return (fit[0][2] if fit else None), others
+
+
 def read_cases(site_name: str, data: BidsData, contrasts: Sequence[str]) -> list[Case]:
     """The cases of a BIDS folder that have at least one of the contrasts.
 
@@ -73,7 +103,7 @@ def read_cases(site_name: str, data: BidsData, contrasts: Sequence[str]) -> list
     site_name : str
         The site they belong to.
     data : BidsData
-        Folder, ``where`` filter, and endings that differ from the contrast's name.
+        Folder, ``where`` filter, endings that differ from the contrast's name, and where label images lie.
     contrasts : sequence of str
         The run's contrasts.
 
@@ -85,6 +115,9 @@ def read_cases(site_name: str, data: BidsData, contrasts: Sequence[str]) -> list
     root = data.folder()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; correct sites.{site_name}.data.path")
+    derivative = None if data.label_images is None else root / expand(data.label_images)
+    if derivative and not derivative.is_dir():
+        raise DataError(f"{derivative}: no such folder; correct sites.{site_name}.data.label_images")
     kept = subjects_where(root, data.where)
     endings = {contrast: data.contrasts.get(contrast, contrast) for contrast in contrasts}
     cases = []
@@ -99,8 +132,16 @@ def read_cases(site_name: str, data: BidsData, contrasts: Sequence[str]) -> list
             picks = {contrast: pick(files, ending) for contrast, ending in endings.items()}
             images = {contrast: path for contrast, (path, _) in picks.items() if path is not None}
             notes = tuple(note for _, passed in picks.values() for note in passed)
+            labels = {}
+            for contrast, path in images.items():
+                if derivative is None:
+                    break
+                label, passed = label_file(path, derivative / anat.relative_to(root), data.label_ending)
+                notes += passed
+                if label:
+                    labels[contrast] = label
             if images:
-                cases.append(Case(site_name, subject, session, images, root, notes))
+                cases.append(Case(site_name, subject, session, images, root, notes, labels))
     if not cases:
         looked_for = ", ".join(f"*_{ending}.nii.gz" for ending in endings.values())
         raise DataError(

@@ -20,9 +20,11 @@ from polysite.data.resample import Grid, resample
 from polysite.errors import DataError
 from polysite.image import Image
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same settings would give other arrays."""
 BACKGROUND = -1.0
+LABELS = "labels of the part"
+"""File of the labels: no contrast's name, which has no blanks."""
 
 
 def sha256_of(path: Path) -> str:
@@ -81,8 +83,14 @@ class PreparedCase:
 
     @property
     def key(self) -> str:
-        """``sub-01``, or ``sub-01_ses-x``."""
+        """``sub-01``, ``sub-01_ses-x``, or ``sub-01_ED`` of a part."""
         return str(self.record["key"])
+
+    @property
+    def part(self) -> str | None:
+        """The contrast, if this is one image prepared on its own (segmentation)."""
+        part: str | None = self.record["part"]
+        return part
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -102,7 +110,7 @@ class PreparedCase:
         return Grid((x, y, z), np.asarray(stored["affine"]))
 
     def volume(self, contrast: str) -> NDArray[np.float16]:
-        """A contrast, (z, x, y), in [-1, 1]."""
+        """A contrast, (z, x, y), normalised: in [-1, 1], or with mean 0 and deviation 1."""
         if contrast not in self.contrasts:
             raise DataError(
                 f"{self.key} at {self.site}: has no {contrast}; it has {', '.join(self.contrasts)}"
@@ -114,6 +122,10 @@ class PreparedCase:
         """The foreground of the reference contrast where every contrast has values, (z, x, y)."""
         mask: NDArray[np.bool_] = self._map("mask")
         return mask
+
+    def labels(self) -> NDArray[np.integer[Any]] | None:
+        """A part's labels on the prepared grid, (z, x, y), with the values of its label image; None without one."""
+        return None if self.record["labels"] is None else self._map(LABELS)
 
     def _map(self, name: str) -> Any:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

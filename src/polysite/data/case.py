@@ -1,10 +1,13 @@
-"""One visit of one subject: which file holds which contrast."""
+"""One visit of one subject: which file holds which contrast, and which its labels."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from polysite.errors import DataError
+from polysite.image import Image, read_image
 
 
 def label_of(text: str, prefix: str = "sub") -> str:
@@ -40,6 +43,12 @@ class Case:
         The data set's folder; the same label under the same root is the same person.
     notes : tuple of str
         Files that were passed over, and why.
+    labels : dict of str to Path
+        Contrast to the file of its label image; a contrast without one is not in it.
+    frames : dict of str to int
+        Contrast to its frame, from 0, where its files are 4-D.
+    part : str or None
+        The contrast, if the case is one image of a larger case.
     """
 
     site: str
@@ -48,8 +57,51 @@ class Case:
     images: dict[str, Path]
     root: Path | None = None
     notes: tuple[str, ...] = ()
+    labels: dict[str, Path] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
+    part: str | None = None
 
     @property
     def key(self) -> str:
-        """The case's name: ``sub-01``, or ``sub-01_ses-x``."""
-        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+        """The case's name: ``sub-01``, ``sub-01_ses-x``, or ``sub-01_ED`` of a part."""
+        session = f"_ses-{self.session}" if self.session else ""
+        return f"sub-{self.subject}{session}" + (f"_{self.part}" if self.part else "")
+
+    def parts(self) -> "list[Case]":
+        """Each image as a case of its own, as segmentation takes them."""
+        return [
+            replace(
+                self,
+                images={name: path},
+                labels={name: self.labels[name]} if name in self.labels else {},
+                part=name,
+                notes=(),
+            )
+            for name, path in self.images.items()
+        ]
+
+    def image(self, contrast: str) -> Image:
+        """Read a contrast: its frame, where the file holds several.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, or has no such frame.
+        """
+        return _frame(read_image(self.images[contrast], contrast), self.frames.get(contrast))
+
+    def label_image(self, contrast: str) -> Image | None:
+        """Read a contrast's label image as it is stored, the same frame of it; None if it has none."""
+        if contrast not in self.labels:
+            return None
+        return _frame(read_image(self.labels[contrast], contrast), self.frames.get(contrast))
+
+
+def _frame(image: Image, index: int | None) -> Image:
+    """One frame of a 4-D image; an image of one volume stays as it is."""
+    if index is None or image.array.ndim < 4 or image.shape[3] == 1:
+        return image
+    n_frames = image.shape[3]
+    if not 0 <= index < n_frames:
+        raise DataError(f"{image.path}: has {n_frames} frames, none with index {index}; check `first_frame`")
+    return replace(image, array=np.ascontiguousarray(image.array[:, :, :, index]))

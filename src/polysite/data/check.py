@@ -3,55 +3,22 @@
 Volumes are read one at a time and forgotten; what is kept of each is its grid and a digest.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Prepare, Run, parse_task
+from polysite.config import Prepare, Run, Site, parse_task
 from polysite.data.case import Case
-from polysite.data.orient import canonical_affine, orientation_of
-from polysite.data.resample import Grid
+from polysite.data.check_labels import check_labels, unseen_classes, without_labels
+from polysite.data.finding import Finding, Level, Seen, canonical_grid, digest_of_values
 from polysite.data.split import split_subjects
 from polysite.errors import DataError
-from polysite.image import Image, read_image
+from polysite.image import Image
 
-Level = Literal["error", "warning", "note"]
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One trouble.
-
-    Attributes
-    ----------
-    level : str
-        ``error``: preparing or training would fail or be wrong; ``warning``: look at it; ``note``: handled.
-    site, case, contrast, message : str
-        Where, and what; case and contrast are empty if it concerns more than one.
-    """
-
-    level: Level
-    site: str
-    case: str
-    contrast: str
-    message: str
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What is kept of a volume that was read."""
-
-    case: Case
-    contrast: str
-    grid: Grid
-    digest: str
 
 
 def check_run(
@@ -67,20 +34,18 @@ def check_run(
         Told of each case with a line of text.
     """
     findings: list[Finding] = []
-    seen: list[_Seen] = []
-    for site, cases in found.items():
-        tasks = [parse_task(text) for text in run.sites[site].tasks]
-        settings = run.sites[site].prepare or run.prepare
-        findings += check_site(site, cases, tasks, settings, progress=progress, seen=seen)
+    seen: list[Seen] = []
+    for name, cases in found.items():
+        site = run.sites[name]
+        findings += check_site(name, cases, site, site.prepare or run.prepare, progress=progress, seen=seen)
     return [*findings, *_across_sites(found, seen), *_splits(run, found)]
 
 
 def check_found(run: Run, found: Mapping[str, Sequence[Case]]) -> list[Finding]:
     """The findings that need no image: what would stop or spoil a training that is about to begin."""
     findings: list[Finding] = []
-    for site, cases in found.items():
-        tasks = [parse_task(text) for text in run.sites[site].tasks]
-        findings += [*_twice(site, cases), *_tasks_without_pairs(site, cases, tasks)]
+    for name, cases in found.items():
+        findings += _unopened(name, cases, run.sites[name])
     return [*findings, *_across_sites(found, ()), *_splits(run, found)]
 
 
@@ -94,45 +59,53 @@ def _splits(run: Run, found: Mapping[str, Sequence[Case]]) -> Iterator[Finding]:
 
 
 def check_site(
-    site: str,
+    name: str,
     cases: Sequence[Case],
-    tasks: Sequence[tuple[str, str]],
+    site: Site,
     settings: Prepare,
     *,
     progress: Progress | None = None,
-    seen: list[_Seen] | None = None,
+    seen: list[Seen] | None = None,
 ) -> list[Finding]:
     """All findings of one site.
 
     Parameters
     ----------
-    tasks : sequence of (str, str)
-        Source and target contrasts that the site trains.
+    site : Site
+        What it wants to learn: tasks that need pairs, or labels.
+    settings : Prepare
+        The run's or site's.
     seen : list, optional
         What was read is added to it, for comparison with other sites.
     """
-    findings = [*_twice(site, cases), *_tasks_without_pairs(site, cases, tasks)]
-    contents: dict[str, _Seen] = {}
+    findings = _unopened(name, cases, site)
+    contents: dict[str, Seen] = {}
+    values: set[int] = set()
     for case in cases:
         if progress:
-            progress(f"{site}: checking {case.key}")
-        findings += [Finding("note", site, case.key, "", note) for note in case.notes]
-        findings += _missing(case, tasks)
-        volumes: list[_Seen] = []
-        for contrast, path in case.images.items():
-            troubles, volume = _check_file(case, contrast, path)
+            progress(f"{name}: checking {case.key}")
+        findings += [Finding("note", name, case.key, "", note) for note in case.notes]
+        volumes: list[Seen] = []
+        for contrast in case.images:
+            image, volume, troubles = _check_image(case, contrast)
             findings += troubles
-            if volume is None:
+            if volume is None or image is None:
                 continue
             volumes.append(volume)
+            if site.labels:
+                labelled, troubles = check_labels(case, contrast, image, site, values)
+                findings += troubles
+                volumes += [labelled] if labelled else []
+        for volume in volumes:
             other = contents.setdefault(volume.digest, volume)
-            if other is not volume:
-                message = f"has the same values as {other.contrast} of {other.case.key}; one of them is wrong"
-                findings.append(Finding("error", site, case.key, contrast, message))
-        findings += _grids(case, volumes, settings)
+            if other is not volume and not volume.serves_too(other):
+                message = f"has the same values as {other.what} of {other.case.key}; one of them is wrong"
+                findings.append(Finding("error", name, case.key, volume.what, message))
+        if not site.labels:
+            findings += [*_missing(case, site), *_grids(case, volumes, settings)]
         if seen is not None:
             seen += volumes
-    return findings
+    return [*findings, *unseen_classes(name, site, values)]
 
 
 # --- one site -----------------------------------------------------------------------------------------
@@ -148,25 +121,33 @@ def _twice(site: str, cases: Sequence[Case]) -> Iterator[Finding]:
             yield Finding("error", site, key, "", f"is there {len(same)} times: {files}; keep one")
 
 
-def _tasks_without_pairs(
-    site: str, cases: Sequence[Case], tasks: Sequence[tuple[str, str]]
-) -> Iterator[Finding]:
+def _unopened(name: str, cases: Sequence[Case], site: Site) -> list[Finding]:
+    """What can be said of a site without opening an image."""
+    by_goal = without_labels(name, cases) if site.labels else _tasks_without_pairs(name, cases, site)
+    return [*_twice(name, cases), *by_goal]
+
+
+def _pairs(site: Site) -> list[tuple[str, str]]:
+    return [parse_task(text) for text in site.tasks]
+
+
+def _tasks_without_pairs(name: str, cases: Sequence[Case], site: Site) -> Iterator[Finding]:
     contrasts = sorted({contrast for case in cases for contrast in case.images})
     if len(contrasts) == 1:
         message = f"has {contrasts[0]} only; a task needs two contrasts of the same subject"
-        yield Finding("error", site, "", contrasts[0], message)
-    for source, target in tasks:
+        yield Finding("error", name, "", contrasts[0], message)
+    for source, target in _pairs(site):
         if not any({source, target} <= set(case.images) for case in cases):
-            lacking = [name for name in (source, target) if name not in contrasts]
+            lacking = [contrast for contrast in (source, target) if contrast not in contrasts]
             why = f"no subject has {' or '.join(lacking)}" if lacking else "no subject has both"
             yield Finding(
-                "error", site, "", "", f"task {source}->{target}: {why}; add the files or remove the task"
+                "error", name, "", "", f"task {source}->{target}: {why}; add the files or remove the task"
             )
 
 
-def _missing(case: Case, tasks: Sequence[tuple[str, str]]) -> Iterator[Finding]:
-    needed = {contrast: None for task in tasks for contrast in task}
-    for contrast in needed:
+def _missing(case: Case, site: Site) -> Iterator[Finding]:
+    tasks = _pairs(site)
+    for contrast in dict.fromkeys(contrast for task in tasks for contrast in task):
         if contrast not in case.images:
             lost = ", ".join(
                 f"{source}->{target}" for source, target in tasks if contrast in (source, target)
@@ -174,23 +155,24 @@ def _missing(case: Case, tasks: Sequence[tuple[str, str]]) -> Iterator[Finding]:
             yield Finding("error", case.site, case.key, contrast, f"is missing; {lost} needs it")
 
 
-def _check_file(case: Case, contrast: str, path: Path) -> tuple[list[Finding], _Seen | None]:
-    """Trouble inside one file; and what to remember of it if it can be read as one volume."""
+def _check_image(case: Case, contrast: str) -> tuple[Image | None, Seen | None, list[Finding]]:
+    """An image, what to remember of it, and trouble inside it; None if it cannot be read as one volume."""
 
     def finding(level: Level, message: str) -> Finding:
         return Finding(level, case.site, case.key, contrast, message)
 
+    path = case.images[contrast]
     try:
-        image = read_image(path, contrast)
+        image = case.image(contrast)
     except DataError as error:
-        return [finding("error", str(error))], None
+        return None, None, [finding("error", str(error))]
     if image.array.ndim < 3 or any(n > 1 for n in image.shape[3:]):
         shape = " × ".join(str(n) for n in image.shape)
         message = f"{path}: is {image.array.ndim}-D ({shape}) where one 3-D volume is meant"
-        return [finding("error", message)], None
+        return None, None, [finding("error", message)]
     findings = [finding("warning", f"{path}: {note}") for note in image.notes]
     findings += [finding(level, f"{path}: {what}") for level, what in _values(image.array)]
-    return findings, _Seen(case, contrast, _canonical_grid(image), _digest(image.array))
+    return image, Seen(case, contrast, canonical_grid(image), digest_of_values(image.array)), findings
 
 
 def _values(array: NDArray[np.float32]) -> Iterator[tuple[Level, str]]:
@@ -206,19 +188,7 @@ def _values(array: NDArray[np.float32]) -> Iterator[tuple[Level, str]]:
         yield "warning", f"has negative values down to {array.min():.4g} ({share:.2%} of those other than 0)"
 
 
-def _digest(array: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-def _canonical_grid(image: Image) -> Grid:
-    """The image's grid in canonical axes, so that another order of storage is no difference."""
-    orientation = orientation_of(image.affine)
-    order = np.argsort(orientation[:, 0])
-    x, y, z = (int(image.shape[axis]) for axis in order)
-    return Grid((x, y, z), canonical_affine(image.affine, orientation, image.shape))
-
-
-def _grids(case: Case, volumes: Sequence[_Seen], settings: Prepare) -> Iterator[Finding]:
+def _grids(case: Case, volumes: Sequence[Seen], settings: Prepare) -> Iterator[Finding]:
     """Differences between the grids of a case's contrasts."""
     if not volumes:
         return
@@ -234,7 +204,7 @@ def _grids(case: Case, volumes: Sequence[_Seen], settings: Prepare) -> Iterator[
             yield Finding("note", case.site, case.key, volume.contrast, f"{what}; prepare will register it")
 
 
-def _difference(volume: _Seen, reference: _Seen) -> str:
+def _difference(volume: Seen, reference: Seen) -> str:
     if volume.grid.shape != reference.grid.shape:
         own, other = ("×".join(str(n) for n in seen.grid.shape) for seen in (volume, reference))
         return f"{volume.contrast} is {own} but {reference.contrast} is {other}"
@@ -247,7 +217,7 @@ def _difference(volume: _Seen, reference: _Seen) -> str:
 # --- between sites ------------------------------------------------------------------------------------
 
 
-def _across_sites(found: Mapping[str, Sequence[Case]], seen: Sequence[_Seen]) -> Iterator[Finding]:
+def _across_sites(found: Mapping[str, Sequence[Case]], seen: Sequence[Seen]) -> Iterator[Finding]:
     """The same person at two sites: the same label under the same folder, or the same image."""
     people: dict[tuple[Path, str], str] = {}
     told: set[tuple[str, str]] = set()
@@ -260,10 +230,10 @@ def _across_sites(found: Mapping[str, Sequence[Case]], seen: Sequence[_Seen]) ->
                 told.add((site, case.subject))
                 message = f"subject {case.subject} of {case.root} is at {first!r} too; use `where` to tell them apart"
                 yield Finding("error", site, case.key, "", message)
-    images: dict[str, _Seen] = {}
+    images: dict[str, Seen] = {}
     for volume in seen:
         other = images.setdefault(volume.digest, volume)
         case = volume.case
         if other.case.site != case.site and (case.site, case.subject) not in told:
-            message = f"has the same values as {other.contrast} of {other.case.key} at {other.case.site!r}"
-            yield Finding("error", case.site, case.key, volume.contrast, message)
+            message = f"has the same values as {other.what} of {other.case.key} at {other.case.site!r}"
+            yield Finding("error", case.site, case.key, volume.what, message)

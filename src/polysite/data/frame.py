@@ -36,13 +36,15 @@ class Window:
             window.append(slice(low - start, max(low, high) - start))
         return (inside[0], inside[1]), (window[0], window[1])
 
-    def cut(self, slices: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """The window's part of slices (..., x, y), padded with -1; written into `out` if given."""
+    def cut(
+        self, slices: NDArray[Any], out: NDArray[Any] | None = None, *, fill: float = BACKGROUND
+    ) -> NDArray[Any]:
+        """The window's part of slices (..., x, y), padded with `fill`; written into `out` if given."""
         if out is None:
             out = np.empty((*slices.shape[:-2], *self.size), dtype=slices.dtype)
         inside, window = self._overlap()
         if slices[..., inside[0], inside[1]].shape[-2:] != self.size:
-            out[...] = BACKGROUND
+            out[...] = fill
         out[..., window[0], window[1]] = slices[..., inside[0], inside[1]]
         return out
 
@@ -54,6 +56,12 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, i
         hit = np.flatnonzero(mask.any(axis=(0, 3 - axis)))
         box.append((int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, mask.shape[axis]))
     return box[0], box[1]
+
+
+def about_centre(shape: tuple[int, ...], size: int | tuple[int, int]) -> Window:
+    """A window of exactly `size` about the centre of a volume's slices; shape is (z, x, y)."""
+    x, y = _pair(size)
+    return Window((shape[1], shape[2]), ((shape[1] - x) // 2, (shape[2] - y) // 2), (x, y))
 
 
 def _pair(image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""Intensities to [-1, 1] by percentiles of the voxels inside a volume's own mask."""
+"""Intensities to [-1, 1], or to mean 0 and deviation 1, by what a volume's voxels inside its own mask are."""
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polysite.config import Normalisation
 from polysite.errors import DataError
 
 RINGING = 0.05
@@ -28,8 +29,29 @@ class Scale:
         return asdict(self)
 
 
-def scale_of(array: NDArray[np.float32], mask: NDArray[np.bool_], percentiles: tuple[float, float]) -> Scale:
-    """The percentiles of a volume's values inside its mask.
+@dataclass(frozen=True)
+class ZScore(Scale):
+    """The values between which is clipped, and the mean and standard deviation of what is left.
+
+    Results fit float16: of n values none is more than the root of n deviations from their mean.
+    """
+
+    mean: float
+    deviation: float
+
+    def apply(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Clip, subtract the mean, divide by the deviation."""
+        clipped = np.clip(array, self.low, self.high, dtype=np.float64)
+        return np.asarray((clipped - self.mean) / self.deviation, dtype=np.float32)
+
+
+def scale_of(
+    array: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    percentiles: tuple[float, float],
+    kind: Normalisation = "range",
+) -> Scale:
+    """The percentiles of a volume's values inside its mask, and for ``zscore`` their mean and deviation.
 
     Only this volume is looked at, so a contrast gets the same values whether its subject's other
     contrasts are at hand (training) or not (prediction).
@@ -45,7 +67,10 @@ def scale_of(array: NDArray[np.float32], mask: NDArray[np.bool_], percentiles: t
         raise DataError(
             f"constant inside its mask: percentiles {percentiles[0]:g} and {percentiles[1]:g} are both {low:g}"
         )
-    return Scale(low, high)
+    if kind == "range":
+        return Scale(low, high)
+    clipped = np.clip(values, low, high, dtype=np.float64)
+    return ZScore(low, high, float(clipped.mean()), float(clipped.std()))
 
 
 def without_ringing(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:

@@ -1,4 +1,8 @@
-"""Canonical orientation: axes to the nearest of right, anterior, superior. Flips and permutes, nothing else."""
+"""Orientation of the axes: flips and permutes, nothing else, so that the way back is exact.
+
+Canonical axes are the nearest to right, anterior, superior. Slice axes put the slices of an oblique stack in z,
+where the nearest canonical axis would change from subject to subject.
+"""
 
 from typing import Any
 
@@ -19,8 +23,38 @@ def orientation_of(affine: NDArray[np.float64]) -> Orientation:
     return orientation
 
 
+def slices_of(affine: NDArray[np.float64]) -> Orientation:
+    """As `orientation_of`, with z across the slices.
+
+    The slice axis is that of the largest spacing (of equal ones, within 1 %, the last). Of the two others y is the
+    one that rather points up (to superior; in axial slices to anterior), x the other, pointing rather to the right
+    and front; z makes the three right-handed, so that no anatomy is mirrored. Axial, coronal and sagittal slices thus
+    stand as they are looked at, and the heart's short axis has the inferior wall low, the free wall of the left
+    ventricle on one side, and its apex first, however the scanner stored it.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / spacing
+    slices = int(np.flatnonzero(spacing >= 0.99 * spacing.max())[-1])
+    upward = _UP @ axes
+    y = max((axis for axis in range(3) if axis != slices), key=lambda axis: abs(upward[axis]))
+    x = 3 - slices - y
+    signs = np.ones(3)
+    signs[y] = -1 if upward[y] < 0 else 1
+    signs[x] = -1 if _RIGHT @ axes[:, x] < 0 else 1
+    across = np.cross(signs[x] * axes[:, x], signs[y] * axes[:, y])
+    signs[slices] = -1 if across @ axes[:, slices] < 0 else 1
+    places = np.empty(3)
+    places[[x, y, slices]] = 0, 1, 2
+    return np.column_stack([places, signs])
+
+
+_UP = np.array([0.0, 0.4, 1.0])
+"""0.4: an axial slice may be tilted by 23 degrees to either side, and a sagittal one, before its axes change places."""
+_RIGHT = np.array([1.0, 1.0, 0.0])
+
+
 def to_canonical(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
-    """An array (x, y, z) with its axes in canonical order and direction."""
+    """An array as stored with its axes in the orientation's order and direction."""
     from nibabel.orientations import apply_orientation
 
     return np.ascontiguousarray(apply_orientation(array, orientation))
@@ -37,7 +71,7 @@ def from_canonical(array: NDArray[Any], orientation: Orientation) -> NDArray[Any
 def canonical_affine(
     affine: NDArray[np.float64], orientation: Orientation, shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """The affine of the canonical array; `shape` is that of the array as stored."""
+    """The affine of the oriented array; `shape` is that of the array as stored."""
     from nibabel.orientations import inv_ornt_aff
 
     canonical: NDArray[np.float64] = affine @ inv_ornt_aff(orientation, shape[:3])

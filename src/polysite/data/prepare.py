@@ -1,18 +1,22 @@
 """From scans to normalised volumes on one grid, each step recorded, cached on disk.
 
-For every contrast on its own: canonical orientation, ringing clipped, mask, percentiles. Then rigid
-registration to the reference contrast, resampling to its grid, normalisation. What a contrast's values
-become depends on its own file alone, so training and prediction see the same.
+For every contrast on its own: orientation, ringing clipped, mask, percentiles. Then rigid registration to the
+reference contrast, resampling to its grid, normalisation. What a contrast's values become depends on its own
+file alone, so training and prediction see the same. For segmentation each image is a case of its own (a part),
+and its labels come along.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,15 +25,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Prepare
-from polysite.data.cache import VERSION, PreparedCase, header_text, open_case, sha256_of, write_arrays
+from polysite.config import Preparation, Prepare
+from polysite.data.cache import (
+    LABELS,
+    VERSION,
+    PreparedCase,
+    header_text,
+    open_case,
+    sha256_of,
+    write_arrays,
+)
 from polysite.data.case import Case
+from polysite.data.labels import labels_of, resample_labels, volumes_ml
+from polysite.data.orient import to_canonical
 from polysite.data.register import Registration, register
 from polysite.data.resample import Affine, Grid, resample
 from polysite.data.single import Oriented, oriented
 from polysite.errors import DataError
 
 Progress = Callable[[str], None]
+
+WORTHWHILE_S = 20.0
+"""Work that takes less is not shared: starting processes takes a few seconds."""
 
 
 def _align(moving: Oriented, reference: Oriented, mode: str) -> Registration | None:
@@ -55,7 +72,12 @@ def _bring(moving: Oriented, grid: Grid, transform: Affine | None) -> tuple[NDAr
     )
 
 
-def digest_of(case: Case, settings: Prepare) -> str:
+def decided_for(case: Case, settings: Prepare) -> Preparation:
+    """The settings in full: those that are left open are what a part (segmentation) or a whole case needs."""
+    return settings.decided("segmentation" if case.part else "synthesis")
+
+
+def digest_of(case: Case, settings: Preparation) -> str:
     """What a prepared case depends on: the content of its files, the settings, and this code's version.
 
     Content, not size and time: a copied or touched data set stays prepared, and no edit goes unseen.
@@ -63,8 +85,10 @@ def digest_of(case: Case, settings: Prepare) -> str:
     content = {
         "version": VERSION,
         "settings": settings.model_dump(mode="json"),
-        "case": [case.site, case.subject, case.session],
+        "case": [case.site, case.subject, case.session, case.part],
         "files": {contrast: _content_of(path) for contrast, path in case.images.items()},
+        "labels": _content_of(case.labels[case.part]) if case.part in case.labels else None,
+        "frames": case.frames,
         "order": list(case.images),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -77,6 +101,11 @@ def _content_of(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def entry_of(case: Case, settings: Prepare, folder: Path) -> Path:
+    """The folder of a prepared case, named after the case and what it depends on."""
+    return folder / f"{case.key}-{digest_of(case, decided_for(case, settings))[:20]}"
+
+
 def prepare_case(
     case: Case, settings: Prepare, folder: Path, progress: Progress | None = None
 ) -> PreparedCase:
@@ -85,7 +114,7 @@ def prepare_case(
     Parameters
     ----------
     case : Case
-        With one contrast or more.
+        With one contrast or more, or a part: then its labels are prepared too.
     settings : Prepare
         The run's or site's settings.
     folder : Path
@@ -98,7 +127,7 @@ def prepare_case(
     DataError
         If a file cannot be used, or the disk refuses.
     """
-    target = folder / f"{case.key}-{digest_of(case, settings)[:20]}"
+    target = entry_of(case, settings, folder)
     if target.exists():
         try:
             return open_case(target)
@@ -108,7 +137,7 @@ def prepare_case(
         progress(f"{case.site}: preparing {case.key}")
     try:
         with _new_folder(target) as temporary:
-            arrays, record = _steps(case, settings)
+            arrays, record = _steps(case, decided_for(case, settings))
             write_arrays(temporary, arrays, record)
     except OSError as error:
         raise DataError(
@@ -117,17 +146,17 @@ def prepare_case(
     return open_case(target)
 
 
-def _steps(case: Case, settings: Prepare) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _steps(case: Case, settings: Preparation) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """A case's arrays and record."""
     name = settings.reference if settings.reference in case.images else next(iter(case.images))
-    reference = oriented(case.images[name], name, settings)
-    grid = reference.grid if settings.spacing_mm is None else reference.grid.with_spacing(settings.spacing_mm)
+    reference = oriented(case.image(name), settings)
+    grid = reference.grid.with_spacing(settings.spacing_mm)
     mask = resample(reference.mask.astype(np.float32), reference.grid.affine, grid, nearest=True)
     seen = np.ascontiguousarray(np.transpose(mask > 0.5, (2, 0, 1)))
     arrays: dict[str, NDArray[Any]] = {}
     steps = {}
-    for contrast, path in case.images.items():
-        moving = reference if contrast == name else oriented(path, contrast, settings)
+    for contrast in case.images:
+        moving = reference if contrast == name else oriented(case.image(contrast), settings)
         found = _align(moving, reference, settings.registration)
         arrays[contrast], reach = _bring(moving, grid, found.transform if found else None)
         steps[contrast] = {
@@ -138,17 +167,23 @@ def _steps(case: Case, settings: Prepare) -> tuple[dict[str, NDArray[Any]], dict
         }
         seen &= reach
     arrays["mask"] = seen
+    labels, about = _labels(case, reference, grid)
+    if labels is not None:
+        arrays[LABELS] = labels
     record = {
         "version": VERSION,
         "site": case.site,
         "subject": case.subject,
         "session": case.session,
+        "part": case.part,
         "key": case.key,
         "contrasts": list(case.images),
         "reference": name,
         "settings": settings.model_dump(mode="json"),
         "inputs": {contrast: str(path) for contrast, path in case.images.items()},
+        "frames": dict(case.frames),
         "steps": steps,
+        "labels": about,
         "grid": {"shape": list(grid.shape), "affine": grid.affine.tolist()},
         "native": {
             "shape": list(reference.image.shape),
@@ -162,6 +197,25 @@ def _steps(case: Case, settings: Prepare) -> tuple[dict[str, NDArray[Any]], dict
         },
     }
     return arrays, record
+
+
+def _labels(
+    case: Case, image: Oriented, grid: Grid
+) -> tuple[NDArray[np.integer[Any]] | None, dict[str, Any] | None]:
+    """The labels of a part on the prepared grid, (z, x, y), in the smallest type, and what became of them."""
+    label = case.label_image(case.part) if case.part else None
+    if label is None:
+        return None, None
+    stored = to_canonical(labels_of(label, image.image), image.orientation)
+    labels = resample_labels(stored, image.grid.affine, grid)
+    record = {
+        "input": str(label.path),
+        "resampled": not image.grid.same_as(grid),
+        "native_ml": volumes_ml(stored, image.grid.spacing_mm),
+        "prepared_ml": volumes_ml(labels, grid.spacing_mm),
+    }
+    kind = np.uint8 if stored.max() <= np.iinfo(np.uint8).max else np.uint16
+    return np.ascontiguousarray(np.transpose(labels, (2, 0, 1)), dtype=kind), record
 
 
 # --- the cache's folders ------------------------------------------------------------------------------
@@ -206,9 +260,10 @@ def prepare_site(
     Parameters
     ----------
     progress : callable, optional
-        Told with a line of text of each case that is not prepared yet (with several workers: of each case).
+        Told with a line of text of each case that is not prepared yet.
     workers : int
-        Processes that prepare cases side by side; 1: this one. The result does not depend on it.
+        Processes that prepare cases side by side, if after the first case the others seem worth the start of
+        processes; 1: this one alone. The result does not depend on it.
 
     Raises
     ------
@@ -219,14 +274,34 @@ def prepare_site(
     if twice:
         raise DataError(f"{cases[0].site}: {twice[0]} is there twice; `polysite check` lists the files")
     folder = cache / "prepared"
-    if workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            done = [pool.submit(prepare_case, case, settings, folder) for case in cases]
-            return [_told(progress, case, future.result) for case, future in zip(cases, done, strict=True)]
+    missing = [case for case in cases if not entry_of(case, settings, folder).exists()]
+    if workers > 1 and len(missing) > 2:
+        begin = time.perf_counter()
+        prepare_case(missing[0], settings, folder, progress)
+        if (time.perf_counter() - begin) * (len(missing) - 1) >= WORTHWHILE_S:
+            _side_by_side(missing[1:], settings, folder, progress, min(workers, len(missing) - 1))
     return [prepare_case(case, settings, folder, progress) for case in cases]
 
 
-def _told(progress: Progress | None, case: Case, work: Callable[[], PreparedCase]) -> PreparedCase:
-    if progress:
-        progress(f"{case.site}: preparing {case.key}")
-    return work()
+def _side_by_side(
+    cases: Sequence[Case], settings: Prepare, folder: Path, progress: Progress | None, workers: int
+) -> None:
+    # Ctrl-C ends the processes at once and without a word
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    ) as pool:
+        begun = [pool.submit(prepare_case, case, settings, folder) for case in cases]
+        try:
+            for case, work in zip(cases, begun, strict=True):
+                if progress:
+                    progress(f"{case.site}: preparing {case.key}")
+                work.result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"{case.site}: preparing was ended from outside; if memory ran out, use a larger spacing_mm"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -34,9 +34,16 @@ class Grid:
             np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max() <= tolerance_mm
         )
 
-    def with_spacing(self, spacing_mm: tuple[float, float, float]) -> "Grid":
-        """A grid of another voxel size about the same centre that covers all of this one."""
-        new, old = np.asarray(spacing_mm), self.spacing_mm
+    def with_spacing(self, spacing_mm: tuple[float | None, float | None, float | None]) -> "Grid":
+        """A grid of another voxel size (None: the same) about the same centre that covers all of this one.
+
+        An axis whose size differs by less than headers are exact to (1e-4) stays as it is.
+        """
+        old = self.spacing_mm
+        new = np.array(
+            [size if wanted is None else wanted for wanted, size in zip(spacing_mm, old, strict=True)]
+        )
+        new = np.where(np.abs(new / old - 1) < 1e-4, old, new)
         shape = np.maximum(1, np.ceil(np.asarray(self.shape) * old / new - 1e-6)).astype(int)
         affine = self.affine.copy()
         affine[:3, :3] *= new / old

@@ -1,26 +1,26 @@
-"""What is done to one contrast on its own: canonical orientation, mask, ringing, percentiles."""
+"""What is done to one contrast on its own: orientation, mask, ringing, percentiles."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Prepare
+from polysite.config import Preparation
 from polysite.data.mask import foreground
 from polysite.data.normalise import Scale, scale_of, without_ringing
-from polysite.data.orient import canonical_affine, orientation_of, to_canonical
+from polysite.data.orient import Orientation, canonical_affine, orientation_of, slices_of, to_canonical
 from polysite.data.resample import Affine, Grid
 from polysite.errors import DataError
-from polysite.image import Image, read_image
+from polysite.image import Image
 
 
 @dataclass(frozen=True, eq=False)
 class Oriented:
-    """One contrast in canonical axes, with what was measured on it."""
+    """One contrast in the axes that the settings ask for, with what was measured on it."""
 
     image: Image
+    orientation: Orientation
     array: NDArray[np.float32]
     grid: Grid
     mask: NDArray[np.bool_]
@@ -49,20 +49,19 @@ def volume_of(image: Image) -> NDArray[np.float32]:
     return array.reshape(array.shape[:3])
 
 
-def oriented(path: Path, contrast: str, settings: Prepare) -> Oriented:
-    """Read one contrast and do what it needs no other contrast for."""
-    image = read_image(path, contrast)
+def oriented(image: Image, settings: Preparation) -> Oriented:
+    """Do to an image what it needs no other contrast for."""
     stored = volume_of(image)
-    orientation = orientation_of(image.affine)
+    orientation = (slices_of if settings.axes == "slices" else orientation_of)(image.affine)
     array = to_canonical(stored, orientation)
     x, y, z = array.shape
     grid = Grid((x, y, z), canonical_affine(image.affine, orientation, stored.shape))
     mask, kind = foreground(array, grid.spacing_mm, settings.mask)
     array, negative = without_ringing(array)
     try:
-        scale = scale_of(array, mask, settings.percentiles)
+        scale = scale_of(array, mask, settings.percentiles, settings.normalisation)
     except DataError as error:
-        raise DataError(f"{path}: {error}; leave out the file") from error
+        raise DataError(f"{image.path}: {error}; leave out the file") from error
     if kind in {"brain", "nonzero"}:
         array = np.where(mask, array, np.float32(scale.low))
     record = {
@@ -72,7 +71,7 @@ def oriented(path: Path, contrast: str, settings: Prepare) -> Oriented:
         "percentiles": {"percentiles": list(settings.percentiles), **scale.record()},
         "notes": list(image.notes),
     }
-    return Oriented(image, array, grid, mask, scale, record)
+    return Oriented(image, orientation, array, grid, mask, scale, record)
 
 
 def _axis_codes(affine: Affine) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from polysite.evaluate.kinds import METRICS
 from polysite.evaluate.statistics import (
     Interval,
     holm,
@@ -12,8 +13,7 @@ from polysite.evaluate.statistics import (
     signed_rank_p,
     smallest_p,
 )
-from polysite.evaluate.summary import METRICS
-from polysite.evaluate.table import Score
+from polysite.evaluate.table import Score, kind_of
 
 ALPHA = 0.05
 
@@ -54,13 +54,15 @@ def paired_differences(
 ) -> dict[tuple[str, str], float]:
     """Method minus baseline for each (site, subject) that both have scored.
 
-    Volumes are paired where subject, session, task and seed are the same, so that both methods were trained
-    on the same split; their differences are then averaged within the subject.
+    Volumes are paired where subject, session, image, task and seed are the same, so that both methods were
+    trained on the same split; their differences are then averaged within the subject. A pair of which one
+    value is not defined is left out.
     """
     volumes: dict[str, dict[tuple[object, ...], float]] = {method: {}, baseline: {}}
     for row in scores:
-        if row.method in volumes:
-            volumes[row.method][row.key[1:]] = getattr(row, metric)
+        value = row.metrics[metric]
+        if row.method in volumes and value is not None:
+            volumes[row.method][row.key[1:]] = value
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for key, value in volumes[method].items():
         if key in volumes[baseline]:
@@ -73,7 +75,7 @@ def compare(
     methods: Sequence[str],
     baseline: str,
     *,
-    metric: str = "psnr_db",
+    metric: str | None = None,
     by: Sequence[str] = ("site", "task"),
 ) -> list[Comparison]:
     """Every method against the baseline, in each group of subjects; p values by Holm over all of these.
@@ -84,8 +86,8 @@ def compare(
         Of all methods and seeds.
     methods, baseline : str
         Names in ``scores``.
-    metric : str
-        A key of `METRICS`.
+    metric : str, optional
+        A key of `METRICS`; default: the main one of the scores' kind of task.
     by : sequence of "site", "task"
         What makes a group; ``()`` takes all subjects together, averaging tasks within each of them.
 
@@ -95,6 +97,8 @@ def compare(
         Groups in the order of appearance, methods within a group in the given order; a method that shares
         no scored volume with the baseline in a group is left out there.
     """
+    metric = metric or kind_of(scores).main.name
+    sign = METRICS[metric].sign
     groups: dict[tuple[str | None, str | None], list[Score]] = defaultdict(list)
     for row in scores:
         groups[row.site if "site" in by else None, row.task if "task" in by else None].append(row)
@@ -128,10 +132,10 @@ def compare(
                 differences=differences,
                 interval=interval,
                 n_seeds=n_seeds,
-                n_better=sum(METRICS[metric] * value > 0 for value in differences.values()),
+                n_better=sum(sign * value > 0 for value in differences.values()),
                 p=p,
                 p_holm=p_holm,
-                verdict=_verdict(METRICS[metric], interval, p_holm, least),
+                verdict=_verdict(sign, interval, p_holm, least),
             )
         )
     return comparisons

@@ -12,9 +12,10 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Algorithm
 from polysite.config import Run, settings_of
 from polysite.errors import DataError
+from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan, site_plan
 from polysite.federation.site import Site, Slot
-from polysite.federation.store import Saver, Store
+from polysite.federation.store import Store
 from polysite.registry import lookup
 from polysite.seeds import derive
 from polysite.tasks.task import Task, TrainingData

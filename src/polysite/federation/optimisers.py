@@ -1,6 +1,7 @@
 """Optimiser moments as tensors by name, so that they can be stored and swapped like weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,25 @@ def restore(
             for field, value in by_name[name].items():
                 if field not in state:
                     state[field] = _like(parameter, value, fused=bool(optimiser.defaults.get("fused")))
-                state[field].copy_(value)
+                if state[field] is not value:  # it was read in place
+                    state[field].copy_(value)
+
+
+@contextmanager
+def other_moments(
+    networks: Mapping[str, nn.Module],
+    optimisers: Mapping[str, Optimizer],
+    memory: dict[str, Tensor],
+    name: str,
+) -> Iterator[None]:
+    """Within the block the optimisers have the moments of another model, kept in a memory as ``moments/<name>/…``."""
+    prefix = f"moments/{name}/"
+    own = {key: value.clone() for key, value in moments(networks, optimisers).items()}
+    kept = {key.removeprefix(prefix): value for key, value in memory.items() if key.startswith(prefix)}
+    restore(networks, optimisers, kept)
+    yield
+    memory.update({prefix + key: value.clone() for key, value in moments(networks, optimisers).items()})
+    restore(networks, optimisers, own)
 
 
 def _like(parameter: nn.Parameter, value: Tensor, *, fused: bool) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Message
 from polysite.errors import CheckpointError, PolysiteError
 from polysite.federation.crew import Crew
-from polysite.federation.store import write_tensors
+from polysite.federation.tensor_files import write_tensors
 
 Emit = Callable[[dict[str, Any]], None]
 

@@ -1,7 +1,9 @@
 """One site's round: its state in, what arrived on top, the algorithm's local work, its state out."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +12,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polysite.algorithms.algorithm import Algorithm, Message, Place
-from polysite.algorithms.memory import holding
 from polysite.config import Training
 from polysite.errors import CheckpointError, PolysiteError
-from polysite.federation.fitting import Fitting
-from polysite.federation.optimisers import moments, restore
+from polysite.federation.optimisers import moments, other_moments, restore
+from polysite.federation.parts import Parts
+from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan
-from polysite.federation.store import Saver, Store
+from polysite.federation.store import Store
 from polysite.seeds import derive
-from polysite.tasks.task import Task, TrainingData
+from polysite.tasks.task import AfterStep, Effort, Penalty, Task, TrainingData, rate_factor
 
 
 @dataclass
@@ -80,19 +82,10 @@ class Site:
         if round_ > 0 or self.own_start is None:
             _fill(slot.model, arrived, self.name)
         entered = time.perf_counter()
+        self.saver.resume()
         facts = self._validate(slot, round_)
-        fit = Fitting(
-            self.task,
-            self.data,
-            self.training,
-            site=self.name,
-            round_=round_,
-            seed=self.seed,
-            model=slot.model,
-            optimisers=slot.optimisers,
-            memory=slot.memory,
-        )
-        place = Place(self.name, round_, slot.memory, derive(self.seed, "method", round_, self.name))
+        fit, losses = self._fit(slot, round_)
+        place = Place(self.name, round_, derive(self.seed, "place", round_, self.name), slot.memory)
         message = self.algorithm.local(place, slot.model, fit, arrived)
         undeclared = set(message) - set(self.plan.shared)
         if undeclared:
@@ -100,9 +93,10 @@ class Site:
                 f"{self.name}: {sorted(undeclared)[0]!r} would leave the site but is not in its share plan"
             )
         worked = time.perf_counter()
+        self.saver.pause()
         outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
         facts |= {
-            "losses": fit.losses,
+            "losses": losses,
             "n_samples": self.data.n_samples,
             "bytes_in": self.plan.bytes_per_round,
             "bytes_out": sum(tensor.numel() * tensor.element_size() for tensor in outbox.values()),
@@ -113,16 +107,15 @@ class Site:
         return Message(self.name, outbox, self.data.n_samples, facts)
 
     def final(self, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The site's evaluated model: the server's shared part and its private part after the last round, or
-        what the method evaluates instead."""
+        """The site's evaluated model: its private part and the server's shared part, unless the method has another."""
         private, _ = self._load(version, "private/")
-        memory, _ = self._load(version, "memory/")
         shared = {name: server[name] for name in self.plan.shared}
-        whole = dict(self.algorithm.evaluated(memory, {**private, **shared}))
+        whole = {**private, **shared}
         missing = (set(self.plan.shared) | set(self.plan.private)) - set(whole)
         if missing:
             raise CheckpointError(f"{self.store.path(version)}: lacks {sorted(missing)[0]!r}")
-        return whole
+        memory, _ = self._load(version, "memory/")
+        return dict(self.algorithm.evaluated(memory, whole))
 
     def _load(self, version: int, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A version from disk, compared with its digest the first time that this process reads it."""
@@ -142,8 +135,12 @@ class Site:
             slot.memory.clear()
             return slot
         self.saver.wait_for(self.store)
-        tensors, _ = self._load(version)
-        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}, "outbox": {}}
+        room = self._kept(slot)
+        tensors, _ = self.store.load_in_place(
+            version, room, skip="outbox/", verify=version not in self.trusted
+        )
+        self.trusted.add(version)
+        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}}
         for full, tensor in tensors.items():
             part, _, name = full.partition("/")
             parts[part][name] = tensor
@@ -163,17 +160,22 @@ class Site:
             aliased = tensor.untyped_storage().data_ptr() in models
             slot.memory[name] = tensor.detach().clone() if aliased else tensor.detach()
         tensors = {
-            **{f"private/{name}": state[name] for name in self.plan.private},
-            **{
-                f"optimiser/{name}": tensor
-                for name, tensor in moments(slot.networks, slot.optimisers).items()
-            },
+            **self._kept(slot),
             **{f"memory/{name}": tensor for name, tensor in slot.memory.items()},
         }
         sent = {f"outbox/{name}": tensor for name, tensor in outbox.items()}
         self.saver.save(self.store, version, tensors, facts, sent)
         self.trusted.add(version)
         slot.holder = (self.name, version)
+
+    def _kept(self, slot: Slot) -> dict[str, Tensor]:
+        """The slot's own tensors that are this site's between rounds, by their names in its store."""
+        state = slot.model.state_dict()
+        own = moments(slot.networks, slot.optimisers)
+        return {
+            **{f"private/{name}": state[name] for name in self.plan.private},
+            **{f"optimiser/{name}": tensor for name, tensor in own.items()},
+        }
 
     def _arriving(self, news: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of the server's state comes to this site: exactly the names of its plan."""
@@ -189,11 +191,66 @@ class Site:
             return {"validation": None}
         seed = derive(self.seed, "validation", self.name)
         state = slot.model.state_dict()
-        values = self.algorithm.evaluated(slot.memory, state)
-        others = {name: tensor for name, tensor in values.items() if tensor is not state[name]}
-        with holding(slot.model, others):
-            losses = self.task.validate(slot.model, self.validation, self.training.validation_slices, seed)
+        evaluated = self.algorithm.evaluated(slot.memory, state)
+        others = {name: tensor for name, tensor in evaluated.items() if tensor is not state[name]}
+        own = {name: state[name].clone() for name in others}
+        _fill(slot.model, others, self.name)
+        losses = self.task.validate(slot.model, self.validation, self.training.validation_slices, seed)
+        _fill(slot.model, own, self.name)
         return {"validation": losses}
+
+    def _fit(self, slot: Slot, round_: int) -> tuple[Any, dict[str, float]]:
+        """The task's loop bound to this site and round, and the dictionary that its losses go to."""
+        losses: dict[str, float] = {}
+        training, numbers = self.training, Counter[str | None]()
+
+        def fit(
+            model: nn.Module,
+            *,
+            penalty: Penalty | None = None,
+            guide: Callable[[Any], Tensor | Mapping[str, Tensor]] | None = None,
+            after_step: AfterStep | None = None,
+            only: Collection[str] | None = None,
+            moments: str | None = None,
+        ) -> None:
+            number, parts = numbers[moments], Parts()  # a second model sees the samples of the first
+            numbers[moments] += 1
+            effort = Effort(
+                n_steps=training.steps_per_round,
+                n_epochs=training.epochs_per_round,
+                batch_size=training.batch_size,
+                rate_factor=rate_factor(
+                    round_,
+                    rounds=training.rounds,
+                    flat_rounds=training.flat_rounds,
+                    end=training.schedule_end,
+                ),
+                seed=derive(self.seed, "fit", round_, self.name, number),
+            )
+            with (
+                other_moments(slot.networks, slot.optimisers, slot.memory, moments)
+                if moments
+                else nullcontext()
+            ):
+                found = self.task.fit(
+                    model,
+                    self.data,
+                    effort,
+                    slot.optimisers,
+                    penalty=penalty,
+                    guide=parts.of(guide) if guide else None,
+                    after_step=after_step,
+                    only=only,
+                )
+            if both := found.keys() & parts.means().keys():
+                raise PolysiteError(
+                    f"the method calls a part of its guide {min(both)!r}, as the task calls a loss"
+                )
+            for name, value in {**found, **parts.means()}.items():
+                name = f"{moments}_{name}" if moments else name
+                losses[f"{name}_{number + 1}" if number else name] = value
+
+        return fit, losses
 
 
 @torch.no_grad()
@@ -208,4 +265,5 @@ def _fill(model: nn.Module, values: Mapping[str, Tensor], site: str) -> None:
             raise PolysiteError(
                 f"{site}: cannot take {name!r} {tuple(value.shape)} {value.dtype}: the site's model has {has}"
             )
-        state[name].copy_(value)
+        if state[name].data_ptr() != value.data_ptr():
+            state[name].copy_(value)

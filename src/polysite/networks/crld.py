@@ -1,5 +1,8 @@
 """The two-branch segmentation network of FedCRLD: a global and a local encoder, re-localized, one decoder."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -7,24 +10,22 @@ from torch import Tensor, nn
 from polysite.config import Section
 from polysite.networks.relocalization import CrossRoles, Relocalization
 from polysite.networks.segmented import Segmented
-from polysite.networks.volume_stages import Decoder, Encoder
-
-MIN_SIZE = 8
+from polysite.networks.volume_stages import MIN_SIZE, Decoder, Encoder, check_size
 
 
 class CRLD(nn.Module):
-    """Volume in, logits of a fixed list of classes out.
+    """Volume in, logits of one of its heads' classes out.
 
     ``global_encoder`` is what a federation shares (5,478,912 values in 32 tensors at width 64);
-    ``local_encoder``, ``relocalization``, ``decoder`` and ``head`` are a site's own. Skip connections come
+    ``local_encoder``, ``relocalization``, ``decoder`` and ``heads`` are a site's own. Skip connections come
     from the local encoder. There are no buffers, and samples of a batch do not see one another.
 
     Parameters
     ----------
     settings : CRLD.Settings
         Width and attention.
-    n_classes : int
-        Length of the list of classes, background included.
+    heads : mapping of str to int
+        Name of a head -> length of its list of classes, background included.
     in_channels : int
         Of the image.
 
@@ -49,8 +50,9 @@ class CRLD(nn.Module):
         )
 
     initialisation = "torch"
+    min_size: ClassVar[int] = MIN_SIZE
 
-    def __init__(self, settings: Settings, *, n_classes: int, in_channels: int = 1) -> None:
+    def __init__(self, settings: Settings, *, heads: Mapping[str, int], in_channels: int = 1) -> None:
         super().__init__()
         self.settings = settings
         width = settings.width
@@ -59,20 +61,22 @@ class CRLD(nn.Module):
         if settings.relocalization:
             self.relocalization = Relocalization(8 * width, settings.cross_roles)
         self.decoder = Decoder(16 * width, width)
-        self.head = nn.Conv3d(width, n_classes, 1)
+        self.heads = nn.ModuleDict({name: nn.Conv3d(width, n, 1) for name, n in heads.items()})
 
-    def forward(self, image: Tensor) -> Segmented:
+    def forward(self, image: Tensor, head: str) -> Segmented:
         """Segment volumes.
 
         Parameters
         ----------
         image : Tensor
             (batch, in_channels, z, x, y); any z, x and y at least 8, odd ones too.
+        head : str
+            Which classes.
 
         Returns
         -------
         Segmented
-            Logits (batch, n_classes, z, x, y); features ``global`` and ``local``,
+            Logits (batch, class, z, x, y); features ``global`` and ``local``,
             (batch, 8 · width, z, x // 8, y // 8).
 
         Raises
@@ -80,16 +84,12 @@ class CRLD(nn.Module):
         ValueError
             If x or y is below 8.
         """
-        if min(image.shape[3:]) < MIN_SIZE:
-            z, x, y = image.shape[2:]
-            raise ValueError(
-                f"a volume of {z}×{x}×{y} (z, x, y) is too small for the network: x and y at least {MIN_SIZE}"
-            )
+        check_size(image)
         global_features = self.global_encoder(image)[-1]
         *skips, local_features = self.local_encoder(image)
         if self.settings.relocalization:
             bottleneck = self.relocalization(local_features, global_features)
         else:
             bottleneck = torch.cat([local_features, global_features], dim=1)
-        logits = self.head(self.decoder(bottleneck, tuple(skips)))
+        logits = self.heads[head](self.decoder(bottleneck, tuple(skips)))
         return Segmented(logits, {"global": global_features, "local": local_features})

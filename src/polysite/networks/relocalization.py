@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from polysite.networks.attention import Attention
+from polysite.networks.volume_conv import VolumeConv
 from polysite.networks.volume_stages import N_GROUPS
 
 CrossRoles = Literal["local_query", "global_query"]
@@ -36,9 +37,9 @@ class Relocalization(nn.Module):
         self.cross_roles = cross_roles
         self.norm = nn.GroupNorm(N_GROUPS, channels)
         self.self_attention = Attention(channels)
-        self.self_conv = nn.Conv3d(channels, channels, 3, padding=1)
+        self.self_conv = VolumeConv(channels, channels, (3, 3, 3))
         self.cross_attention = Attention(channels)
-        self.cross_conv = nn.Conv3d(channels, channels, 3, padding=1)
+        self.cross_conv = VolumeConv(channels, channels, (3, 3, 3))
 
     def forward(self, local_features: Tensor, global_features: Tensor) -> Tensor:
         """``[S, X]``, (batch, 2 · channel, z, x, y), from two (batch, channel, z, x, y)."""

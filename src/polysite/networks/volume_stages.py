@@ -4,9 +4,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polysite.networks.volume_conv import VolumeConv
+
 N_GROUPS = 4
 NEGATIVE_SLOPE = 0.01
 POOL = (1, 2, 2)
+MIN_SIZE = 8
+"""In x and y: what three poolings need."""
+
+
+def check_size(image: Tensor) -> None:
+    """Refuse volumes (batch, channel, z, x, y) that pooling would leave nothing of.
+
+    Raises
+    ------
+    ValueError
+        If x or y is below ``MIN_SIZE``.
+    """
+    if min(image.shape[3:]) < MIN_SIZE:
+        z, x, y = image.shape[2:]
+        raise ValueError(
+            f"a volume of {z}×{x}×{y} (z, x, y) is too small for the network: x and y at least {MIN_SIZE}"
+        )
 
 
 class ConvBlock(nn.Module):
@@ -20,9 +39,9 @@ class ConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, middle_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, middle_channels, (1, 3, 3), padding=(0, 1, 1))
+        self.conv1 = VolumeConv(in_channels, middle_channels, (1, 3, 3))
         self.norm1 = nn.GroupNorm(N_GROUPS, middle_channels)
-        self.conv2 = nn.Conv3d(middle_channels, out_channels, 3, padding=1)
+        self.conv2 = VolumeConv(middle_channels, out_channels, (3, 3, 3))
         self.norm2 = nn.GroupNorm(N_GROUPS, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

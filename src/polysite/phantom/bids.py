@@ -51,20 +51,15 @@ def whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_sites(
-    out: Path, names: Sequence[str], n_sites: int, write_site: Callable[[Path, str], Path]
-) -> list[Path]:
-    """Write the first `n_sites` of the hospitals, each in ``out/<hospital>``.
-
-    Raises
-    ------
-    DataError
-        If there are fewer hospitals, or `out` exists and is not empty.
-    """
-    if not 1 <= n_sites <= len(names):
-        raise DataError(f"n_sites is {n_sites}, but there are 1 to {len(names)} phantom hospitals")
-    require_free(out)
-    return [write_site(out / name, name) for name in names[:n_sites]]
+def subjects_of(
+    hospital: str, n_subjects: int, progress: Progress | None = None
+) -> Iterator[tuple[int, str]]:
+    """Number and label of a hospital's subjects in turn; each is told of as it begins."""
+    for number in range(1, n_subjects + 1):
+        subject = f"sub-{hospital}{number:02d}"
+        if progress:
+            progress(f"{hospital}: making {subject} ({number} of {n_subjects})")
+        yield number, subject
 
 
 def described(name: str, kind: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from polysite.phantom.bids import (
     Progress,
     described,
     seconds,
+    subjects_of,
     whole_folder,
     write_json,
-    write_sites,
     write_tsv,
     write_volume,
 )
@@ -20,36 +20,10 @@ from polysite.phantom.examination import Examination, examine
 from polysite.phantom.hospital import Hospital, Protocol, hospital_named, hospitals
 from polysite.phantom.tissue import TISSUES
 
-__all__ = ["VERSION", "hospitals", "write_consortium", "write_hospital"]
+__all__ = ["VERSION", "hospitals", "write_hospital"]
 
 VERSION = "3"
 """Changes whenever the same arguments give other bytes."""
-
-
-def write_consortium(
-    out: Path,
-    *,
-    n_sites: int = 4,
-    n_subjects: int = 6,
-    seed: int = 7,
-    voxel_mm: float | None = None,
-    progress: Progress | None = None,
-) -> list[Path]:
-    """Write the first `n_sites` hospitals, each a BIDS data set of its own in ``out/<hospital>``.
-
-    Raises
-    ------
-    DataError
-        If there are fewer hospitals, or `out` exists and is not empty.
-    """
-    return write_sites(
-        out,
-        [hospital.name for hospital in hospitals()],
-        n_sites,
-        lambda folder, name: write_hospital(
-            folder, name, n_subjects=n_subjects, seed=seed, voxel_mm=voxel_mm, progress=progress
-        ),
-    )
 
 
 def write_hospital(
@@ -98,10 +72,7 @@ def write_hospital(
         raise DataError(f"voxel_mm is {voxel_mm}; choose 0.5 to 20 mm")
     with whole_folder(out) as folder:
         _write_descriptions(folder, chosen, n_subjects)
-        for number in range(1, n_subjects + 1):
-            subject = f"sub-{chosen.name}{number:02d}"
-            if progress:
-                progress(f"{chosen.name}: making {subject} ({number} of {n_subjects})")
+        for number, subject in subjects_of(chosen.name, n_subjects, progress):
             examination = examine(chosen, wanted, seed=seed, number=number, voxel_mm=voxel_mm)
             _write_subject(folder, subject, chosen, examination)
     return out

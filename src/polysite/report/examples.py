@@ -153,7 +153,7 @@ def _row(by_method: Mapping[str, Example]) -> Row:
     crop = _crop(first.mask)
 
     def grey(image: NDArray[np.float32]) -> str:
-        return _png(display(image[crop]) / window)
+        return png(display(image[crop]) / window)
 
     return Row(
         site=first.site,
@@ -166,7 +166,7 @@ def _row(by_method: Mapping[str, Example]) -> Row:
             Column(
                 method=method,
                 synthetic=grey(example.synthetic),
-                error=_png(display(errors[method][crop]) / limit, colours=ERROR_MAP),
+                error=png(display(errors[method][crop]) / limit, colours=ERROR_MAP),
                 mean_error=float(errors[method][first.mask].mean()) if first.mask.any() else 0.0,
             )
             for method, example in same.items()
@@ -207,7 +207,7 @@ def _aspect(example: Example, crop: tuple[slice, slice]) -> float:
     return float(n_x * example.spacing_mm[0] / (n_y * example.spacing_mm[1]))
 
 
-def _png(values: NDArray[Any], *, colours: str | None = None) -> str:
+def png(values: NDArray[Any], *, colours: str | None = None) -> str:
     """An 8-bit PNG of values in [0, 1] as a data URI; grey, or a palette of a named colour map."""
     levels = np.round(255 * np.clip(values.astype(np.float64), 0, 1)).astype(np.uint8)
     picture = Picture.fromarray(np.ascontiguousarray(levels))

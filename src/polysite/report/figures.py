@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from polysite.evaluate.compare import Comparison
+from polysite.evaluate.kinds import METRICS
 from polysite.report.words import task_text
 
 INK, MUTED, LINE = "#0a0b01", "#0a0b02", "#0a0b03"
@@ -65,26 +66,27 @@ def difference_panel(
         Of one site, all against the same baseline.
     methods : mapping of method to colour index
     limits : (float, float)
-        Of the axis in dB, the same at all sites.
+        Of the axis in the metric's unit, the same at all sites.
     """
     tasks = list(dict.fromkeys(found.task for found in comparisons))
-    n_rows = len(comparisons) + len(tasks)
+    n_rows = len(comparisons) + sum(task is not None for task in tasks)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 0.62 + 0.25 * n_rows), layout="constrained")
         axes = figure.add_subplot()
         ticks: list[tuple[float, str]] = []
         at = 0.0
         for task in tasks:
-            axes.text(0, at, task_text(task or "all tasks"), transform=axes.get_yaxis_transform(), **_HEADING)
-            at += 1
+            if task is not None:
+                axes.text(0, at, task_text(task), transform=axes.get_yaxis_transform(), **_HEADING)
+                at += 1
             for found in (found for found in comparisons if found.task == task):
                 _difference(axes, found, at, methods[found.method])
                 ticks.append((at, found.method))
                 at += 1
         axes.axvline(0, color=MUTED, linewidth=1)
-        axes.set(
-            xlim=limits, ylim=(at - 0.4, -0.7), xlabel=f"PSNR minus that of {comparisons[0].baseline} [dB]"
-        )
+        metric, baseline = METRICS[comparisons[0].metric], comparisons[0].baseline
+        unit = f" [{metric.unit}]" if metric.unit else ""
+        axes.set(xlim=limits, ylim=(at - 0.4, -0.7), xlabel=f"{metric.label} minus that of {baseline}{unit}")
         axes.set_yticks([place for place, _ in ticks], [text for _, text in ticks])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")

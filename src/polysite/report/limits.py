@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
+from polysite.evaluate.kinds import Kind
 from polysite.evaluate.statistics import MIN_SUBJECTS_TEST
 from polysite.report.run_folder import RunFolder
+from polysite.report.wording import WORDINGS
 from polysite.report.words import plural
 
 
-def limits(runs: Sequence[RunFolder]) -> list[str]:
+def limits(runs: Sequence[RunFolder], kind: Kind) -> list[str]:
     """The limits of these runs, the gravest first."""
     scores = [row for run in runs for row in run.scores]
     phantoms = list(dict.fromkeys(site for run in runs for site in run.phantom_sites))
-    found = [
-        "Synthetic images are predictions of a network. They can leave out a lesion or show one that is not "
-        "there, and are not for diagnosis."
-    ]
+    wording = WORDINGS[kind.name]
+    found = [wording.warning]
     if phantoms:
         found.append(
             f"The scans of {', '.join(phantoms)} are procedural phantoms, not patients: they test the method and "
@@ -39,18 +39,15 @@ def limits(runs: Sequence[RunFolder]) -> list[str]:
         single = [method for method, seeds in by_method.items() if len(seeds) == 1]
         if single:
             found.append(
-                f"{', '.join(single)}: trained with a single seed. Another seed can change a mean by tenths of "
-                "a dB."
+                f"{', '.join(single)}: trained with a single seed. Another seed can change a mean by "
+                f"{wording.seed_effect}."
             )
-        found.append(
-            "PSNR, SSIM and NRMSE measure likeness to the acquired image in a normalised scale. They reward "
-            "smooth images and do not know what a radiologist needs to see."
-        )
+        found.append(wording.blindness)
     return found
 
 
 def scoring(runs: Sequence[RunFolder]) -> list[str]:
     """In which mask and range the scores were taken, one text for each way that occurs."""
-    scores = [row for run in runs for row in run.scores]
-    ways = dict.fromkeys((row.mask, row.data_range) for row in scores)
+    scores = [row for run in runs for row in run.scores if "mask" in row.details]
+    ways = dict.fromkeys((row.details["mask"], row.details["data_range"]) for row in scores)
     return [f"mask “{mask}”, data range {data_range:g}" for mask, data_range in ways]

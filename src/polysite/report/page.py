@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 import polysite
 from polysite.errors import DataError
-from polysite.evaluate.summary import aggregate
-from polysite.evaluate.table import Score, replace_text
+from polysite.evaluate.kinds import KINDS
+from polysite.evaluate.summary import overview
+from polysite.evaluate.table import Score, kind_of, replace_text
 from polysite.report import words
 from polysite.report.answer import DESCRIPTIONS, Answer, answer, main_method, order_methods
 from polysite.report.examples import error_gradient, picture_rows
@@ -24,16 +25,21 @@ from polysite.report.figures import (
     forest_axis,
 )
 from polysite.report.limits import limits, scoring
+from polysite.report.outlines import outline_figures
 from polysite.report.run_folder import RunFolder, read_run
 from polysite.report.settings import SPLITS, differing, flatten, split_counts
 from polysite.report.travel import travel
+from polysite.report.wording import WORDINGS
 
 MAX_PANELS = 12
 """Sites that are drawn; tables have all of them."""
 
 CURVES = {
     ("validation", "psnr_db"): "validation PSNR [dB]",
+    ("validation", "dice"): "validation Dice",
     ("validation", "l1"): "validation L1",
+    ("losses", "segmentation"): "training loss",
+    ("losses", "dice_loss"): "training Dice loss",
     ("losses", "l1"): "training L1",
     ("losses", "adversarial"): "adversarial loss",
     ("losses", "generator"): "generator loss",
@@ -87,6 +93,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
 def _content(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """Everything that the template shows."""
     scores = _scores(runs)
+    kind = kind_of(scores) if scores else KINDS.get(runs[0].task, KINDS["synthesis"])
     algorithms = {run.method: run.algorithm for run in runs}
     for row in scores:
         algorithms.setdefault(row.method, row.method.partition("-")[0])
@@ -98,7 +105,7 @@ def _content(runs: Sequence[RunFolder]) -> dict[str, Any]:
     first = _first_of_each_method(runs)
     found = answer(scores, scored) if scores else None
     references = {method for method in methods if algorithms[method] == "central"}
-    rows = aggregate(scores, references=references)
+    rows = overview(scores, references=references)
     sites = list(dict.fromkeys(site for run in runs for site in run.sites))
     return {
         "version": polysite.__version__,
@@ -117,17 +124,22 @@ def _content(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "scoring": scoring(runs),
         "answer": found,
         "main": main_method(algorithms),
+        "kind": kind,
+        "metric": kind.main,
+        "wording": WORDINGS[kind.name],
         "forest": forest,
         "forest_axis": forest_axis,
         "edges": difference_limits([*found.by_site, *found.against_average]) if found else (0.0, 1.0),
+        "part_edges": difference_limits(found.by_part) if found else (0.0, 1.0),
         "references": [method for method in methods if method in references],
         "rows": rows,
-        "metrics": [(name, label, words.DIGITS[name]) for name, label in words.LABELS.items()],
+        "metrics": kind.metrics,
         "differences": _difference_panels(found, colours) if found else [],
         "curves": _curve_panels(runs, methods, sites, colours),
         "max_panels": MAX_PANELS,
         "pictures": picture_rows({run.method: run.examples for run in first}, methods, sites),
         "gradient": error_gradient(),
+        "outlines": outline_figures({run.method: run.outlines for run in first}, methods, sites),
         "travels": [travel(run) for run in first],
         "config_run": first[0],
         "config_names": [run.method for run in first],
@@ -138,7 +150,7 @@ def _content(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "splits_differ": len({str(run.splits) for run in runs if run.splits}) > 1,
         "environment": flatten(first[0].environment) if first[0].environment else {},
         "environment_differences": differing([run.environment for run in runs if run.environment]),
-        "limits": limits(runs),
+        "limits": limits(runs, kind),
     }
 
 

@@ -1,10 +1,10 @@
 """A run folder as the report sees it: files only, and notes about what is missing."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -12,6 +12,9 @@ from polysite.errors import DataError
 from polysite.evaluate.table import Score, read_scores
 from polysite.report.events import Events, read_events
 from polysite.report.examples import Example, read_example
+from polysite.report.outlines import Outlines, read_outlines
+
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class RunFolder:
     splits: Mapping[str, Any]
     environment: Mapping[str, Any]
     examples: list[Example]
+    outlines: list[Outlines]
     notes: list[str]
 
     @property
@@ -38,6 +42,13 @@ class RunFolder:
         configured = self.config.get("sites")
         named = [str(site) for site in configured] if isinstance(configured, dict) else []
         return list(dict.fromkeys([*named, *self.events.sites, *(row.site for row in self.scores)]))
+
+    @property
+    def task(self) -> str:
+        """The kind of task: that of the scores, else of the configuration."""
+        task = self.config.get("task")
+        named = str(task.get("name")) if isinstance(task, dict) else "synthesis"
+        return self.scores[0].kind if self.scores else named
 
     @property
     def phantom_sites(self) -> list[str]:
@@ -86,6 +97,8 @@ def read_run(path: Path) -> RunFolder:
             f"training has not finished: {events.n_rounds} of {planned or 'unknown'} rounds are done"
         )
 
+    task = config.get("task")
+    segments = isinstance(task, dict) and task.get("name") == "segmentation"
     return RunFolder(
         path=path,
         config=config,
@@ -98,7 +111,8 @@ def read_run(path: Path) -> RunFolder:
         share_plan=_json(path / "share_plan.json", notes),
         splits=_json(path / "splits.json", notes),
         environment=_json(path / "environment.json", notes),
-        examples=_examples(path, notes),
+        examples=[] if segments else _examples(path, read_example, notes),
+        outlines=_examples(path, read_outlines, notes) if segments else [],
         notes=notes,
     )
 
@@ -133,11 +147,11 @@ def _json(file: Path, notes: list[str]) -> dict[str, Any]:
     return content
 
 
-def _examples(path: Path, notes: list[str]) -> list[Example]:
+def _examples(path: Path, read: Callable[[Path], Drawn], notes: list[str]) -> list[Drawn]:
     examples = []
     for file in sorted((path / "predictions").glob("*/examples/*.npz")):
         try:
-            examples.append(read_example(file))
+            examples.append(read(file))
         except DataError as error:
             notes.append(f"an example is left out: {error}")
     return examples

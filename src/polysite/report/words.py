@@ -2,9 +2,6 @@
 
 from polysite.evaluate.statistics import Interval
 
-DIGITS = {"psnr_db": 2, "ssim": 3, "nrmse": 3}
-LABELS = {"psnr_db": "PSNR [dB]", "ssim": "SSIM", "nrmse": "NRMSE"}
-
 
 def plural(count: int, noun: str) -> str:
     """A count with its noun.
@@ -64,10 +61,10 @@ def bytes_text(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def task_text(task: str) -> str:
-    """A task with a true arrow.
+def task_text(task: str | None) -> str:
+    """A task with a true arrow; None stands for all parts of a task that are judged together.
 
-    >>> task_text("T1w->T2w")
-    'T1w → T2w'
+    >>> task_text("T1w->T2w"), task_text(None)
+    ('T1w → T2w', 'all classes')
     """
-    return task.replace("->", " → ")
+    return "all classes" if task is None else task.replace("->", " → ")

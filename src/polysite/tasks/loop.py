@@ -1,14 +1,15 @@
 """The training loop of every task: one round, one optimiser step after another."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from polysite.tasks.task import AfterStep
+from polysite.tasks.task import AfterStep, Effort, TrainingData
 
 
 def train(
@@ -49,6 +50,12 @@ def train(
             after_step(model)
     model.requires_grad_(True)
     return {name: float(value) / counts[name] for name, value in sums.items()}
+
+
+def batches_of(data: TrainingData, effort: Effort, rng: np.random.Generator) -> Iterator[Any]:
+    """The batches of one round: so many steps, or whole epochs."""
+    for _ in range(1 if effort.n_steps is not None else effort.n_epochs):
+        yield from data.batches(rng, effort.n_steps, effort.batch_size)
 
 
 def descend(loss: Tensor, optimisers: Iterable[Optimizer]) -> None:

@@ -6,7 +6,7 @@ Losses and steps as in Dalmaz et al. (Medical Image Analysis 2024), section 3: l
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,16 +15,16 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from polysite.config import Component, Section, Site, Training, parse_task, settings_of
+from polysite.config import Component, Section, Site, Training, parse_task
 from polysite.data.cache import PreparedCase
 from polysite.data.sampling import frame, unframe
 from polysite.networks.arrange import arrange
 from polysite.networks.discriminator import Discriminator
 from polysite.networks.dropout import seed_dropout
 from polysite.networks.initialise import initialise
-from polysite.registry import lookup
 from polysite.seeds import derive, numpy_stream, torch_stream
-from polysite.tasks.loop import descend, shadow, train
+from polysite.tasks.loop import batches_of, descend, shadow, train
+from polysite.tasks.network import network_of
 from polysite.tasks.slices import Batch, PooledSlices, SiteSlices
 from polysite.tasks.task import AfterStep, Effort, Guide, Pass, Penalty
 
@@ -101,8 +101,7 @@ class Synthesis:
         self.tasks = {name: site.tasks for name, site in sites.items()}
         self.site_codes = {name: code for code, name in enumerate(sites)}
         self.device = torch.device(device)
-        self._network_class: Any = lookup("networks", network.name)
-        self._network_settings: Any = settings_of("networks", network)
+        self._network_class, self._network_settings = network_of(network, "synthesis", "n_contrasts")
 
     # --- models -----------------------------------------------------------------------------------------
 
@@ -184,7 +183,7 @@ class Synthesis:
         seed_dropout(model, derive(effort.seed, "dropout"))
         return train(
             model,
-            data.batches(numpy_stream(effort.seed, "slices"), effort.n_steps, effort.batch_size),
+            batches_of(data, effort, numpy_stream(effort.seed, "slices")),
             optimisers,
             lambda batch: self.step(model, batch.to(self.device), optimisers, penalty, guide),
             learning_rate=self.training.learning_rate * effort.rate_factor,

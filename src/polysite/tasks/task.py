@@ -53,6 +53,8 @@ class Effort:
     rate_factor: float
     """Multiplies the learning rate in this round, in [0, 1]."""
     seed: int
+    n_epochs: int = 1
+    """Passes over the data where ``n_steps`` is None."""
 
 
 class Task(Protocol):

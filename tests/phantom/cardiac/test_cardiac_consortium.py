@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose
 
 from polysite.errors import DataError
 from polysite.image import read_image
-from polysite.phantom.cardiac.consortium import write_centre, write_consortium
+from polysite.phantom.cardiac.consortium import write_centre
+from polysite.phantom.kinds import KINDS
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -97,13 +98,13 @@ def test_a_subject_does_not_depend_on_how_many_there_are(lark: Path, tmp_path: P
 
 def test_a_consortium_is_a_folder_a_centre(tmp_path: Path) -> None:
     lines: list[str] = []
-    write_consortium(tmp_path / "out", n_sites=2, n_subjects=1, voxel_mm=6.0, progress=lines.append)
+    KINDS["cardiac"].write(tmp_path / "out", n_sites=2, n_subjects=1, voxel_mm=6.0, progress=lines.append)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["ivy", "juno"]
     assert len(lines) == 2
     with pytest.raises(DataError, match="1 to 6"):
-        write_consortium(tmp_path / "new", n_sites=7)
+        KINDS["cardiac"].write(tmp_path / "new", n_sites=7)
     with pytest.raises(DataError, match="not empty"):
-        write_consortium(tmp_path / "out")
+        KINDS["cardiac"].write(tmp_path / "out", n_sites=4)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from polysite.phantom.bids import (
     Progress,
     described,
     seconds,
+    subjects_of,
     whole_folder,
     write_json,
-    write_sites,
     write_tsv,
     write_volume,
 )
-from polysite.phantom.cardiac.centre import Centre, centre_named, centres
+from polysite.phantom.cardiac.centre import Centre, centre_named
 from polysite.phantom.cardiac.examination import Examination, examine
 from polysite.phantom.cardiac.heart import truth
 
@@ -38,32 +38,6 @@ TRUTH = {
     "infarct_ml": "infarct, no-reflow included, at end-diastole",
     "no_reflow_ml": "no-reflow at end-diastole",
 }
-
-
-def write_consortium(
-    out: Path,
-    *,
-    n_sites: int = 6,
-    n_subjects: int = 6,
-    seed: int = 7,
-    voxel_mm: float | None = None,
-    progress: Progress | None = None,
-) -> list[Path]:
-    """Write the first `n_sites` centres, each a BIDS data set of its own in ``out/<centre>``.
-
-    Raises
-    ------
-    DataError
-        If there are fewer centres, or `out` exists and is not empty.
-    """
-    return write_sites(
-        out,
-        [centre.name for centre in centres()],
-        n_sites,
-        lambda folder, name: write_centre(
-            folder, name, n_subjects=n_subjects, seed=seed, voxel_mm=voxel_mm, progress=progress
-        ),
-    )
 
 
 def write_centre(
@@ -85,7 +59,7 @@ def write_centre(
     out : Path
         The data set's folder; must not exist, or be empty.
     name : str
-        One of :func:`centres`.
+        One of :func:`polysite.phantom.cardiac.centre.centres`.
     n_subjects, seed : int
     voxel_mm : float, optional
         In-plane voxel size; default: the centre's own. Slices stay as they are.
@@ -106,10 +80,7 @@ def write_centre(
         _write_descriptions(folder, centre)
         people: list[tuple[Any, ...]] = [("participant_id", "site", "group")]
         volumes: list[tuple[Any, ...]] = [("participant_id", *TRUTH)]
-        for number in range(1, n_subjects + 1):
-            subject = f"sub-{centre.name}{number:02d}"
-            if progress:
-                progress(f"{centre.name}: making {subject} ({number} of {n_subjects})")
+        for number, subject in subjects_of(centre.name, n_subjects, progress):
             examination = examine(centre, seed=seed, number=number, in_plane_mm=voxel_mm)
             _write_subject(folder, subject, centre, examination)
             people.append((subject, centre.name, examination.heart.group))

@@ -1,0 +1,120 @@
+"""States are written in the background, while the next site trains."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polysite.federation.store import Store
+
+
+class Saver:
+    """Saves in the background, in order, while training goes on.
+
+    Two sets of buffers take the snapshots, so memory does not grow with the number of sites. An error of a save
+    is raised by the next call, and nothing is written after it: a later version must never be on disk without
+    the earlier ones that it stands on.
+
+    Between two sites' training everything waits for one thread after the other, and a save that runs beside it
+    makes each of its short parallel steps wait for a processor; so no save begins from `pause` to `resume`.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="polysite-saver")
+        self._pending: list[tuple[Path, Future[str]]] = []
+        self._buffers: list[dict[str, Tensor]] = [{}, {}]
+        self._failure: BaseException | None = None
+        self._running = threading.Event()
+        self._running.set()
+
+    def pause(self) -> None:
+        """Begin no save until `resume`, or until somebody waits for one."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Begin the saves that are due."""
+        self._running.set()
+
+    def save(
+        self,
+        store: Store,
+        version: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        fixed: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
+        """Save a snapshot of tensors that may change as soon as this returns, and ``fixed`` ones that never do."""
+        self.wait(leave=1)
+        self._buffers.reverse()
+        snapshot = _copied(tensors, self._buffers[0])
+        self.submit(store, version, {**snapshot, **fixed}, facts)
+
+    def submit(
+        self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> Future[str]:
+        """Save tensors that nobody will change; the future of the file's digest."""
+        future = self._thread.submit(self._run, store, version, tensors, dict(facts))
+        self._pending.append((store.folder, future))
+        return future
+
+    def _run(
+        self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> str:
+        self._running.wait()
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return store.save(version, tensors, facts)
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def wait(self, leave: int = 0) -> None:
+        """Return when at most ``leave`` saves are under way; raises what one of the others raised."""
+        while len(self._pending) > leave:
+            self.resume()
+            self._pending.pop(0)[1].result()
+
+    def wait_for(self, store: Store) -> None:
+        """Return when all saves of one store are done."""
+        for folder, future in self._pending:
+            if folder == store.folder:
+                self.resume()
+                future.result()
+
+    def close(self) -> None:
+        """Finish all saves."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+
+def _copied(tensors: Mapping[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors on the CPU, in the given buffers where shape and type fit; else in new ones, added to them.
+
+    New memory costs seven times a copy, because the system hands it out page by page.
+    """
+    copies = {}
+    for name, tensor in tensors.items():
+        buffer = buffers.get(name)
+        if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+            buffer = buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        copies[name] = buffer.copy_(tensor.detach())
+    return copies
+
+
+@contextmanager
+def saving() -> Iterator[Saver]:
+    """A saver that has finished all saves when the block ends well."""
+    saver = Saver()
+    try:
+        yield saver
+    finally:
+        saver.close()
