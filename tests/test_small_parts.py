@@ -21,7 +21,8 @@ def test_every_registered_name_can_be_imported(kind: str, name: str) -> None:
 
 def test_a_wrong_name_lists_the_choices() -> None:
     with pytest.raises(
-        ConfigError, match=r"'fedavgg'.*did you mean 'fedavg'.*central, ditto, fedavg, .*local, moon, pflsynth"
+        ConfigError,
+        match=r"'fedavgg'.*did you mean 'fedavg'.*central, ditto, fedavg, .*local, moon, pflsynth",
     ):
         lookup("algorithms", "fedavgg")
 

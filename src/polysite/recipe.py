@@ -3,7 +3,7 @@
 An unknown key, a wrong type or a wrong name is an error that names the file and the line.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -223,7 +223,7 @@ def build(
         return ConfigError(f"{_place(location, where, root, given)}: {'.'.join(location)}: {what}")
 
     try:
-        run = Run.model_validate(_with_preset(_named(raw), wrong))
+        run = Run.model_validate(_named(_with_preset(_named(raw, ["algorithm"]), wrong)))
     except ValidationError as error:
         raise ConfigError(explain(error, where, root, (), given)) from error
     updates = {}
@@ -239,10 +239,10 @@ def build(
     return run.model_copy(update=updates)
 
 
-def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _named(raw: Mapping[str, Any], keys: Iterable[str] = COMPONENTS) -> dict[str, Any]:
     """The mapping with the default class named where a component has settings only: ``network: {width: 16}``."""
     full = dict(raw)
-    for key in COMPONENTS:
+    for key in keys:
         given, usual = full.get(key), Run.model_fields[key].default.name
         if key not in full:
             full[key] = {"name": usual}

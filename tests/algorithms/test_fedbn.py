@@ -1,5 +1,7 @@
 """FedBN finds normalisation layers by what they are, in every network that there is."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from polysite.algorithms.fedbn import FedBN
 from polysite.config import Component
 from polysite.errors import ConfigError
 from polysite.networks.crld import CRLD
+from polysite.networks.unet import UNet
 from toy import CrewMaker
 
 
@@ -52,12 +55,14 @@ def test_the_generators_norms_stay_and_its_convolutions_travel(norm: str) -> Non
     assert kept == {f"{path}.{name}" for path, module in layers.items() for name in module.state_dict()}
 
 
-def test_the_segmentation_networks_group_norms_stay() -> None:
+@pytest.mark.parametrize(("kind", "n_norms"), [(CRLD, 8 + 8 + 6 + 1), (UNet, 8 + 6)])
+def test_the_segmentation_networks_group_norms_stay(kind: Any, n_norms: int) -> None:
+    """Encoders, decoder, and the one of the attention."""
     with torch.device("meta"):
-        network = CRLD(CRLD.Settings(width=8), heads={"a": 3})
-    kept = private(network)
-    assert len(kept) == 2 * (2 * 8 + 6 + 1)  # two encoders, the decoder, the one of the attention
-    assert all(".norm" in name for name in kept)
+        network = kind(kind.Settings(width=8), heads={"a": 3})
+    layers = [path for path, module in network.named_modules() if isinstance(module, nn.GroupNorm)]
+    assert len(layers) == n_norms
+    assert private(network) == {f"{path}.{name}" for path in layers for name in ("weight", "bias")}
 
 
 def test_private_patterns_have_the_last_word() -> None:

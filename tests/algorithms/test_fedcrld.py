@@ -15,6 +15,7 @@ from polysite.algorithms.fedcrld import FedCRLD
 from polysite.engines.here import Here
 from polysite.errors import ConfigError
 from polysite.federation.crew import make_algorithm, make_plans, make_task
+from polysite.federation.share import describe, explain
 from polysite.networks.segmented import Segmented
 from polysite.tasks.task import Pass, rate_factor
 from toy import CrewMaker
@@ -36,11 +37,28 @@ def rounds(crew: Any, n: int) -> tuple[dict[str, Tensor], list[Any]]:
 # --- what travels -------------------------------------------------------------------------------------
 
 
-def test_the_plan_at_full_size_shows_the_global_encoder_alone(cube_crew: CrewMaker) -> None:
-    """From models without memory: nothing of 33 million values is allocated."""
-    run = recipe.build(cubes_raw(network={"width": 64}))
+def test_the_plan_at_full_size_shows_the_global_encoder_alone() -> None:
+    """From models without memory: nothing of 33 million values is allocated. The sites' heads differ."""
+    site = {"data": {"format": "bids", "path": "nowhere"}}
+    run = recipe.build(
+        {
+            "name": "hearts",
+            "contrasts": ["ED", "ES", "LGE"],
+            "sites": {
+                "ivy": {**site, "labels": {"LV": 1, "MYO": 2, "RV": 3}},
+                "nave": {**site, "labels": {"LV": 1, "MYO": 2, "infarct": 3, "no-reflow": 4}},
+            },
+            "task": {"name": "segmentation"},
+            "algorithm": {"name": "fedcrld"},
+        }
+    )
     task = make_task(run)
-    for plan in make_plans(run, task, make_algorithm(run, task)).values():
+    plans = make_plans(run, task, make_algorithm(run, task))
+    description = describe(plans)
+    assert description["shared"]["values"] == 5_478_912
+    assert description["networks"]["segmenter"]["parameters"] == 33_240_324
+    assert "ivy: 5,478,912 values; 21,915,648 bytes up" in explain(description)
+    for plan in plans.values():
         assert plan.values == 5_478_912
         assert plan.bytes_per_round == 4 * 5_478_912
         assert len(plan.shared) == 32

@@ -14,7 +14,7 @@ from polysite.engines.here import Here
 from polysite.run import create, train
 from small_runs import digests, small_raw
 
-ALGORITHMS = ["local", "fedavg", "central", "pflsynth"]
+ALGORITHMS = ["local", "fedavg", "central", "pflsynth", "ditto"]
 Trainer = Callable[..., dict[str, str]]
 
 

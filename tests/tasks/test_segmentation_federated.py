@@ -12,7 +12,8 @@ from polysite import recipe
 from polysite.engines.here import Here
 from polysite.federation import server
 from polysite.federation.crew import Crew, assemble
-from polysite.federation.store import Saver, read_tensors
+from polysite.federation.saver import Saver
+from polysite.federation.tensor_files import read_tensors
 
 
 @pytest.fixture
@@ -93,3 +94,18 @@ def test_one_list_of_classes_is_one_head_that_travels(tmp_path: Path, saver: Sav
     assert ivy.keys() == nave.keys()
     assert ivy["segmenter.heads.LV-MYO-RV-scar.weight"].shape[0] == 5
     assert all(torch.equal(tensor, nave[name]) for name, tensor in ivy.items())
+
+
+@pytest.mark.parametrize("name", ["fedprox", "fedbn", "ditto", "moon", "fedcrld"])
+def test_every_method_trains_sites_whose_classes_differ(tmp_path: Path, saver: Saver, name: str) -> None:
+    crew, events = federated(tmp_path, saver, {"name": name}, training={"epochs_per_round": 2})
+    for site in ("ivy", "nave"):
+        plan = crew.plans[site]
+        assert set(model(crew, site)) == set(plan.shared) | set(plan.private)
+        assert not any(".heads." in key for key in plan.shared)
+    losses = [event["losses"] for event in events if event["event"] == "site"]
+    assert all({"segmentation", "dice_loss", "cross_entropy"} <= set(each) for each in losses)
+    kept, _ = crew.sites["nave"].store.load(2, prefix="memory/")
+    prefixes = {key.split("/")[0] for key in kept}
+    remembered = {"ditto": {"personal", "moments"}, "moon": {"previous"}, "fedcrld": {"teacher"}}
+    assert prefixes == remembered.get(name, set())
