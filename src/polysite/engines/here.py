@@ -9,7 +9,7 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Message
 from polysite.config import Section
 from polysite.federation.crew import Crew
-from polysite.threads import cores
+from polysite.threads import cores, one_thread
 
 
 class Here:
@@ -24,12 +24,15 @@ class Here:
 
     def __init__(self, settings: "Here.Settings", crew: Crew) -> None:
         self._crew = crew
-        torch.set_num_threads(settings.threads or cores())
+        self._threads = settings.threads or cores()
+        torch.set_num_threads(self._threads)
 
     def visit(self, round_: int, news: Mapping[str, Tensor], sites: Iterable[str]) -> Iterator[Message]:
         """One message a site, made when it is asked for."""
         for name in sites:
-            yield self._crew.sites[name].work(round_, news)
+            message = self._crew.sites[name].work(round_, news)
+            with one_thread():  # whoever takes the message
+                yield message
 
     def close(self) -> None:
         """Nothing was started."""

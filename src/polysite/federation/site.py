@@ -21,6 +21,7 @@ from polysite.federation.share import SitePlan
 from polysite.federation.store import Store
 from polysite.seeds import derive
 from polysite.tasks.task import AfterStep, Effort, Penalty, Task, TrainingData, rate_factor
+from polysite.threads import one_thread
 
 
 @dataclass
@@ -77,10 +78,11 @@ class Site:
             outbox, facts = self._load(round_ + 1, "outbox/")
             return Message(self.name, outbox, facts["n_samples"], facts)
         start = time.perf_counter()
-        slot = self._enter(round_)
-        arrived = self._arriving(news)
-        if round_ > 0 or self.own_start is None:
-            _fill(slot.model, arrived, self.name)
+        with one_thread():
+            slot = self._enter(round_)
+            arrived = self._arriving(news)
+            if round_ > 0 or self.own_start is None:
+                _fill(slot.model, arrived, self.name)
         entered = time.perf_counter()
         self.saver.resume()
         facts = self._validate(slot, round_)
@@ -94,15 +96,16 @@ class Site:
             )
         worked = time.perf_counter()
         self.saver.pause()
-        outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
-        facts |= {
-            "losses": losses,
-            "n_samples": self.data.n_samples,
-            "bytes_in": self.plan.bytes_per_round,
-            "bytes_out": sum(tensor.numel() * tensor.element_size() for tensor in outbox.values()),
-            "seconds": worked - entered,
-        }
-        self._leave(slot, round_ + 1, outbox, facts)
+        with one_thread():
+            outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
+            facts |= {
+                "losses": losses,
+                "n_samples": self.data.n_samples,
+                "bytes_in": self.plan.bytes_per_round,
+                "bytes_out": sum(tensor.numel() * tensor.element_size() for tensor in outbox.values()),
+                "seconds": worked - entered,
+            }
+            self._leave(slot, round_ + 1, outbox, facts)
         facts["carried_seconds"] = time.perf_counter() - worked + entered - start
         return Message(self.name, outbox, self.data.n_samples, facts)
 
