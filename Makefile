@@ -14,6 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints/cpu.txt
 
 demo: install
 	$(BIN)/polysite compare recipes/studies/demo.yaml --out runs/demo
+	$(BIN)/polysite compare recipes/studies/demo-hearts.yaml --out runs/demo-hearts
 
 test: install
 	$(BIN)/ruff check .
@@ -23,4 +24,4 @@ test: install
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) build dist runs/demo .polysite-cache
+	rm -rf $(VENV) build dist runs/demo runs/demo-hearts .polysite-cache
