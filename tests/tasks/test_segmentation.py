@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from heart import LABELS, TINY, HeartCase, heart_task
 from polysite.config import Component
+from polysite.data.frame import about_centre, unframe
 from polysite.errors import ConfigError
 from polysite.losses.supervised import cross_entropy, dice_loss
 from polysite.networks.segmented import Segmented
@@ -300,17 +301,25 @@ def test_only_some_parameters_and_after_every_step() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 24, 24), (3, 37, 29), (1, 9, 40)])
-def test_a_prediction_is_the_network_on_the_whole_volume(shape: tuple[int, int, int]) -> None:
+def test_a_prediction_is_the_network_on_the_training_window_and_background_elsewhere(
+    shape: tuple[int, int, int],
+) -> None:
     task, case = heart_task(), HeartCase(shape=shape, labelled=False)
     model = task.build("ivy", 1)
     found = task.predict(model, case, "ivy")
     assert found.shape == (4, *shape)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
-    image = torch.from_numpy(case.image.astype(np.float32))[None, None]
+    window = about_centre(shape, task.settings.image_size)
+    volume = case.image.astype(np.float32)
+    image = torch.from_numpy(window.cut(volume, fill=float(volume.min())))[None, None]
     with torch.no_grad():
         expected = model.segmenter(image, "LV-MYO-RV").logits.softmax(1)[0]
-    assert np.array_equal(found, expected.numpy())
+    seen = window.cut(np.ones(shape, np.float32), fill=0.0) > 0
+    assert np.array_equal(window.cut(found, fill=0.0)[:, seen], expected.numpy()[:, seen])
+    outside = unframe(np.zeros(expected.shape[1:], np.float32), window) < 0
+    assert (found[0, outside] == 1).all()
+    assert not found[1:, outside].any()
     assert np.array_equal(found, task.predict(model, case, "ivy"))
 
 
@@ -328,7 +337,7 @@ def test_windows_cover_a_large_volume_and_one_that_is_large_enough_is_none() -> 
     assert found.shape == (4, 3, 37, 29)
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
     assert np.array_equal(found, task.predict(model, case, "ivy"))
-    whole = heart_task().predict(model, case, "ivy")
+    whole = heart_task(image_size=(37, 29)).predict(model, case, "ivy")
     assert not np.array_equal(found, whole)
     assert np.array_equal(heart_task(window=40).predict(model, case, "ivy"), whole)
 

@@ -60,11 +60,12 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, i
 
 def about_centre(shape: tuple[int, ...], size: int | tuple[int, int]) -> Window:
     """A window of exactly `size` about the centre of a volume's slices; shape is (z, x, y)."""
-    x, y = _pair(size)
+    x, y = pair(size)
     return Window((shape[1], shape[2]), ((shape[1] - x) // 2, (shape[2] - y) // 2), (x, y))
 
 
-def _pair(image_size: int | tuple[int, int]) -> tuple[int, int]:
+def pair(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """A size (x, y); one number stands for both."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
@@ -72,7 +73,7 @@ def centred(
     volume_shape: tuple[int, ...], mask: NDArray[np.bool_], image_size: int | tuple[int, int]
 ) -> Window:
     """A window of exactly `image_size` about the centre of the mask's bounding box, for training."""
-    box, size = bounding_box(mask), _pair(image_size)
+    box, size = bounding_box(mask), pair(image_size)
     start = tuple((low + high - n) // 2 for (low, high), n in zip(box, size, strict=True))
     return Window((volume_shape[1], volume_shape[2]), (start[0], start[1]), size)
 
@@ -95,7 +96,7 @@ def frame(
         Size of the training slices.
     """
     box = bounding_box(mask)
-    x, y = (-(-max(n, high - low) // 4) * 4 for (low, high), n in zip(box, _pair(image_size), strict=True))
+    x, y = (-(-max(n, high - low) // 4) * 4 for (low, high), n in zip(box, pair(image_size), strict=True))
     return centred(volume_shape, mask, (x, y))
 
 

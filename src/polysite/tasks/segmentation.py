@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from polysite.config import Component, Name, Section, Site, Training
-from polysite.data.frame import about_centre, unframe
+from polysite.data.frame import about_centre, pair, unframe
 from polysite.errors import ConfigError
 from polysite.losses.supervised import cross_entropy, dice_loss
 from polysite.networks.arrange import arrange
@@ -79,7 +79,9 @@ class Segmentation:
             "has the classes that it labels, in their order, and sites with equal lists have heads of one name",
         )
         image_size: Size | tuple[Size, Size] = Field(
-            default=200, description="training window (x, y) about the centre of the slices, any size from 8"
+            default=200,
+            description="window (x, y) about the centre of the slices that training and prediction see, any size "
+            "from 8; the target must lie inside",
         )
         n_slices: int | None = Field(
             default=None,
@@ -88,8 +90,8 @@ class Segmentation:
         )
         window: Size | tuple[Size, Size] | None = Field(
             default=None,
-            description="prediction: larger slices are seen in windows of this size that overlap by half; "
-            "default: whole slices at once",
+            description="prediction of whole slices, in windows of this size that overlap by half; default: of the "
+            "training window alone, because of what lies outside the network has learnt nothing",
         )
         dice_weight: float = Field(default=1.0, ge=0, description="of the Dice loss")
         cross_entropy_weight: float = Field(default=1.0, ge=0, description="of the cross-entropy")
@@ -276,7 +278,7 @@ class Segmentation:
 
     @torch.no_grad()
     def predict(self, model: nn.Module, case: LabelledCase, site: str) -> NDArray[np.float32]:
-        """Probabilities of a case's whole volume, (class, z, x, y) on the prepared grid.
+        """Probabilities of a case's volume, (class, z, x, y) on the prepared grid; background where nothing is seen.
 
         Parameters
         ----------
@@ -287,7 +289,8 @@ class Segmentation:
         model.eval()
         volume = np.asarray(case.volume(case.part), dtype=np.float32)
         least = model.segmenter.min_size
-        window = about_centre(volume.shape, (max(volume.shape[1], least), max(volume.shape[2], least)))
+        x, y = volume.shape[1:] if self.settings.window else pair(self.settings.image_size)
+        window = about_centre(volume.shape, (max(x, least), max(y, least)))
         image = torch.from_numpy(window.cut(volume, fill=float(volume.min())))[None, None].to(self.device)
         head = self.labellings[site].head
 
@@ -296,8 +299,11 @@ class Segmentation:
                 logits = model.segmenter(part, head).logits
             return F.softmax(logits.float(), dim=1)
 
-        whole = self._in_windows(image, probabilities)[0].cpu().numpy()
-        return unframe(whole, window)
+        whole = unframe(self._in_windows(image, probabilities)[0].cpu().numpy(), window)
+        outside = whole[0] < 0
+        whole[:, outside] = 0
+        whole[0, outside] = 1
+        return whole
 
     def _in_windows(self, image: Tensor, see: Callable[[Tensor], Tensor]) -> Tensor:
         """What a function of an image makes of the whole, or of windows, blended by a Gaussian."""
