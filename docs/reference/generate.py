@@ -92,7 +92,7 @@ NOTES = {
     "network.mapper_depth": "layers of the mapper",
     "network.norm": "of the convolutional stages; only `batch` keeps running statistics",
     "algorithm.preset": "defaults of this algorithm, below your own values; default: the algorithm's first",
-    "algorithm.weights": "a site's weight in the mean: its number of training slices, or 1",
+    "algorithm.weights": "a site's weight in the mean: its number of training samples (slices or volumes), or 1",
 }
 """What a key means where the model itself does not say it."""
 
