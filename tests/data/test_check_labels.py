@@ -106,6 +106,12 @@ def test_a_class_that_nobody_has(case):
     assert check(shared) == [], "one label image may serve several images of a case"
 
 
+def test_a_class_that_nobody_has_beside_a_value_without_a_class(case):
+    found = check(case, labels={"LV": 1, "MYO": 2, "RV": 9})
+    assert [level for level, *_ in found] == ["warning", "error"]
+    assert "RV (value 9), but there are values that `labels` does not name: 3" in found[1][3]
+
+
 def test_the_same_labels_of_two_subjects(tmp_path, case):
     other = write_heart(tmp_path, "02")
     other.labels["ED"].write_bytes(case.labels["ED"].read_bytes())

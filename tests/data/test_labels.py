@@ -64,6 +64,18 @@ def test_plain_slices_stand_as_they_are_looked_at(spacing, axes, codes):
     assert "".join(aff2axcodes(there)) == axes
 
 
+@pytest.mark.parametrize("codes", ["RAS", "SRA", "LPI"])
+def test_a_single_slice_is_one_slice_however_thin_its_header_says_it_is(codes):
+    place = ["RLAPSI".index(letter) // 2 for letter in codes]
+    shape = tuple((41, 37, 1)[k] for k in place)
+    affine = short_axis(shape, tuple((1.5, 1.5, 1.0)[k] for k in place), codes)
+    array = np.arange(np.prod(shape)).reshape(shape)
+    orientation = slices_of(affine, shape)
+    assert to_canonical(array, orientation).shape == (41, 37, 1)
+    np.testing.assert_array_equal(from_canonical(to_canonical(array, orientation), orientation), array)
+    assert np.linalg.det(canonical_affine(affine, orientation, shape)[:3, :3]) > 0
+
+
 # --- the values of label images -----------------------------------------------------------------------
 
 
