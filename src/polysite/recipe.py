@@ -3,7 +3,7 @@
 An unknown key, a wrong type or a wrong name is an error that names the file and the line.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,12 +56,43 @@ def _without_tag(location: Sequence[int | str]) -> list[int | str]:
     return parts
 
 
+def _branch(location: Sequence[int | str]) -> int | None:
+    """Where a location names, as pydantic does, which of several types was tried: ``int``, or a list of them."""
+    tags = ("constrained-int", "constrained-tuple", "tuple[")
+    return next(
+        (n for n, part in enumerate(location) if isinstance(part, str) and part.startswith(tags)), None
+    )
+
+
+def _of_one_branch(items: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Errors without those of types that a value was not meant to have; of a value of no type the first."""
+    fitting: set[tuple[int | str, ...]] = set()
+    for item in items:
+        branch = _branch(item["loc"])
+        if branch is not None and item["type"] not in ("int_type", "tuple_type"):
+            fitting.add(item["loc"][:branch])
+    for item in items:
+        location = item["loc"]
+        branch = _branch(location)
+        if branch is None:
+            yield item
+            continue
+        value = location[:branch]
+        if item["type"] not in ("int_type", "tuple_type"):
+            yield {**item, "loc": (*value, *location[branch + 1 :])}
+        elif value not in fitting:
+            fitting.add(value)
+            yield {**item, "loc": value}
+
+
 def _what(item: Mapping[str, Any], key: str) -> str:
     """What is wrong and what would be right, in the words of the YAML."""
     kind, value = item["type"], item["input"]
     message = str(item["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return f"unknown key {key!r}; remove it or check its spelling"
+    if kind == "missing" and key.isdigit():
+        return f"needs more entries than {value!r} has"
     if kind == "missing":
         return "this key is required"
     if kind in ("at", "value_error"):
@@ -103,7 +134,7 @@ def explain(
         Keys that came from ``--set``, and its text.
     """
     lines = []
-    for item in error.errors():
+    for item in _of_one_branch(error.errors()):
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # its entries are wrong, and told of by themselves
         location = _without_tag([*prefix, *item["loc"], *item.get("ctx", {}).get("location", ())])
