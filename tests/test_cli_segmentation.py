@@ -308,6 +308,21 @@ def test_synthesis_and_segmentation_have_no_common_report(trained_ward, trained,
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        ("{task: {name: synthesis}}", ["methods.b", "sites.ivy", "`tasks`"]),
+        ("{network: {name: unet}, algorithm: {name: fedcrld}}", ["methods.b", "network: {name: fedcrld}"]),
+        ("{algorithm: {name: pflsynth}}", ["methods.b", "algorithm.shared"]),
+    ],
+)
+def test_a_study_is_refused_before_its_first_method_is_trained(hearts, method, says):
+    hearts()
+    Path("study.yaml").write_text(f"name: s\nrun: run.yaml\nmethods: {{a: {{}}, b: {method}}}\n")
+    refused("compare", "study.yaml", "--out", "out", says=["study.yaml", *says])
+    assert not Path("out").exists()
+
+
 # --- methods of segmentation in synthesis -------------------------------------------------------------
 
 

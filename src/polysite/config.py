@@ -329,11 +329,6 @@ class Site(Section):
     )
     prepare: Prepare | None = Field(default=None, description="replaces the run's `prepare` at this site")
 
-    @property
-    def goal(self) -> Goal:
-        """What the site wants to learn, by the key that it gives."""
-        return "segmentation" if self.labels else "synthesis"
-
     @model_validator(mode="after")
     def _one_goal(self) -> "Site":
         if bool(self.tasks) == bool(self.labels):

@@ -14,7 +14,7 @@ from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
 from polysite.predictions import evaluate
 from polysite.registry import lookup
-from polysite.run import create, differences, open_run
+from polysite.run import create, differences, open_run, plan
 
 Telling = Callable[[], AbstractContextManager[Progress | None]]
 
@@ -71,7 +71,12 @@ def compare(
     list of Path, list of Score, set of str
         The run folders, the scores of all, and the methods that pool the data: references, not competitors.
     """
-    _, runs = load(path)
+    study, runs = load(path)
+    for label in study.methods:
+        try:
+            plan(runs[label, study.seeds[0]])
+        except ConfigError as error:
+            raise ConfigError(f"{path} (methods.{label}): {error}") from error
     folders, scores = [], []
     for (label, seed), run in runs.items():
         folder = out / f"{label}-seed{seed}"
