@@ -12,6 +12,7 @@ from polysite.cases import Progress
 from polysite.config import Name, Run, Section
 from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
+from polysite.mistakes import explain
 from polysite.predictions import evaluate
 from polysite.registry import lookup
 from polysite.run import create, differences, open_run, plan
@@ -36,7 +37,7 @@ def load(path: Path) -> tuple[Study, dict[tuple[str, int], Run]]:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(recipe.explain(error, str(path), node)) from error
+        raise ConfigError(explain(error, str(path), node)) from error
     base, _ = recipe.read_yaml(path.parent / study.run)
     if len(set(study.seeds)) < len(study.seeds):
         raise ConfigError(f"{path}: seeds lists one twice: {', '.join(map(str, study.seeds))}")
