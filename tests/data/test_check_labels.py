@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hearts import short_axis, write_heart
+from heart_files import short_axis, write_heart
 from polysite import config
 from polysite.config import Prepare, Site
 from polysite.data.case import Case

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heads import grid_affine
-from hearts import BASE_TO_APEX, ball, short_axis, write_heart
+from heart_files import BASE_TO_APEX, ball, short_axis, write_heart
 from polysite.config import Prepare
 from polysite.data.labels import labels_of, native_labels, resample_labels, whole_numbers
 from polysite.data.orient import canonical_affine, from_canonical, slices_of, to_canonical

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from heart import LABELS, TINY, HeartCase, heart_task
+from heart_cases import LABELS, TINY, HeartCase, heart_task
 from polysite.config import Component
 from polysite.errors import ConfigError
 from polysite.losses.supervised import cross_entropy, dice_loss
