@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hearts import write_heart
+from heart_files import write_heart
 from polysite.cases import (
     find_cases,
     make_phantoms,

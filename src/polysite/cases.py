@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -15,6 +15,7 @@ from polysite.config import BidsData, PhantomData, Run, Site, parse_task
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.check import check_found
+from polysite.data.check_labels import unseen_classes
 from polysite.data.prepare import prepare_site
 from polysite.data.split import split_subjects
 from polysite.errors import ConfigError, DataError
@@ -220,8 +221,24 @@ def prepare_cases(
         wanted = [part for case in cases for part in case.parts()] if site.labels else cases
         settings = site.prepare or run.prepare
         done = prepare_site(wanted, settings, run.cache_folder(), progress=progress, workers=cores())
+        _require_classes(name, site, done, progress)
         prepared[name] = {
             split: [case for case in done if case.subject in subjects]
             for split, subjects in splits[name].items()
         }
     return prepared
+
+
+def _require_classes(name: str, site: Site, cases: Sequence[PreparedCase], progress: Progress | None) -> None:
+    """Refuse a site whose label images are empty or of other values than its classes'; tell of a class without any."""
+    labels = [case.record["labels"] for case in cases if case.record["labels"] is not None]
+    values = {int(value) for record in labels for value in record["native_ml"]}
+    if labels and not values:
+        raise DataError(f"{name}: no label image has a label: every voxel is 0; correct the files")
+    found = list(unseen_classes(name, site, values))
+    errors = [f"{name}: {finding.message}" for finding in found if finding.level == "error"]
+    if errors:
+        raise DataError("\n".join(errors))
+    for finding in found:
+        if progress:
+            progress(f"{name}: {finding.message}")

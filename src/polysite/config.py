@@ -306,7 +306,8 @@ def _task_text(text: str) -> str:
     return "->".join(parse_task(text))
 
 
-LabelValue = Annotated[int, Field(ge=1, le=65_535)]
+LabelValue = Annotated[int, Field(ge=1, le=65_535, strict=True)]
+LabelValues = Annotated[tuple[LabelValue, ...], Field(min_length=1)]
 
 
 class Site(Section):
@@ -316,7 +317,7 @@ class Site(Section):
     tasks: tuple[Annotated[str, AfterValidator(_task_text)], ...] = Field(
         default=(), description="synthesis: what is made from what, 'T1w->T2w'"
     )
-    labels: dict[Name, LabelValue | tuple[LabelValue, ...]] = Field(
+    labels: dict[Name, LabelValue | LabelValues] = Field(
         default={},
         description="segmentation: class -> its value in this site's label images (or several that are one "
         "class here); a class that is not named is not labelled at this site",
@@ -328,11 +329,6 @@ class Site(Section):
     )
     prepare: Prepare | None = Field(default=None, description="replaces the run's `prepare` at this site")
 
-    @property
-    def goal(self) -> Goal:
-        """What the site wants to learn, by the key that it gives."""
-        return "segmentation" if self.labels else "synthesis"
-
     @model_validator(mode="after")
     def _one_goal(self) -> "Site":
         if bool(self.tasks) == bool(self.labels):
@@ -340,6 +336,19 @@ class Site(Section):
                 "needs either `tasks` (synthesis) or `labels` (segmentation)"
                 + (", not both" if self.tasks else "")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _wholes(self) -> "Site":
+        for part in self.part_of:
+            if part in self.labels:
+                raise _at(["part_of", part], f"{part!r} has labels of its own here; drop one of both")
+            seen, whole = [part], self.part_of[part]
+            while whole in self.part_of and whole not in seen:
+                seen.append(whole)
+                whole = self.part_of[whole]
+            if whole in seen:
+                raise _at(["part_of", part], f"goes round in a circle: {' in '.join([*seen, whole])}")
         return self
 
     @field_validator("labels")

@@ -13,106 +13,11 @@ from pydantic import ValidationError
 
 from polysite.config import Component, Run, settings_of
 from polysite.errors import ConfigError
+from polysite.mistakes import Given, explain, place
 from polysite.registry import lookup
 
-FORMATS = ("bids", "table", "files", "phantom")
 COMPONENTS = {"task": "tasks", "network": "networks", "algorithm": "algorithms", "engine": "engines"}
 """Key of the YAML -> table of the registry."""
-Given = Mapping[tuple[str, ...], str]
-
-
-def _line(node: yaml.Node | None, location: Sequence[int | str]) -> int | None:
-    """The line (from 1) of the deepest key of a location that the document has."""
-    line = None
-    for key in location:
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == str(key):
-                    line, node = key_node.start_mark.line + 1, value_node
-                    break
-            # a discriminator's tag is part of the location but no key of the document: look further
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-    return line
-
-
-def _place(location: Sequence[int | str], where: str, root: yaml.Node | None, given: Given) -> str:
-    """``--set …`` if a value came from there, else ``file:line``."""
-    for path, text in given.items():
-        told = tuple(map(str, location))
-        own = _line(root, location) is None or _line(root, location) == _line(root, location[:-1])
-        if told[: len(path)] == path or (own and path[: len(told)] == told):
-            return f"--set {text}"
-    line = _line(root, location)
-    return f"{where}:{line}" if line else where
-
-
-def _without_tag(location: Sequence[int | str]) -> list[int | str]:
-    """A location without the format's name, which pydantic adds where the kind of data decides the keys."""
-    parts = list(location)
-    if len(parts) > 3 and parts[0] == "sites" and parts[2] == "data" and parts[3] in FORMATS:
-        del parts[3]
-    return parts
-
-
-def _what(item: Mapping[str, Any], key: str) -> str:
-    """What is wrong and what would be right, in the words of the YAML."""
-    kind, value = item["type"], item["input"]
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        return f"unknown key {key!r}; remove it or check its spelling"
-    if kind == "missing":
-        return "this key is required"
-    if kind in ("at", "value_error"):
-        return message
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        told = value.get("format") if isinstance(value, Mapping) else value
-        return f"format: choose one of: {', '.join(FORMATS)}, not {told!r}"
-    if kind == "string_pattern_mismatch" and "A-Za-z0-9" in message:
-        return f"use 1 to 64 letters, digits, - and _, a letter or digit first, not {value!r}"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"must be a mapping of keys to values, not {value!r}"
-    if kind == "invalid_key":
-        return f"a key must be text, not {value!r}; put it in quotes"
-    if kind in ("tuple_type", "int_type") and "image_size" not in key:
-        return f"must be a {'list, as [a, b]' if kind == 'tuple_type' else 'whole number'}, not {value!r}"
-    if kind in ("too_short", "too_long"):
-        few = kind == "too_short"
-        count = item["ctx"]["min_length" if few else "max_length"]
-        return f"needs at {'least' if few else 'most'} {count} entries, not {value!r}"
-    if kind == "string_type" and isinstance(value, bool | int | float):
-        return f"must be text, not {value!r}; put it in quotes"
-    if kind == "string_pattern_mismatch":
-        return f"choose cpu, cuda, cuda:1 … or mps, not {value!r}"
-    return f"{message}, not {value!r}"
-
-
-def explain(
-    error: ValidationError,
-    where: str,
-    root: yaml.Node | None,
-    prefix: tuple[str, ...] = (),
-    given: Given = MappingProxyType({}),
-) -> str:
-    """A validation error as lines ``file:line: key: what is wrong``.
-
-    Parameters
-    ----------
-    given : mapping
-        Keys that came from ``--set``, and its text.
-    """
-    lines = []
-    for item in error.errors():
-        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
-            continue  # its entries are wrong, and told of by themselves
-        location = _without_tag([*prefix, *item["loc"], *item.get("ctx", {}).get("location", ())])
-        if location and location[-1] == "[key]":
-            location.pop()
-        path = ".".join(str(part) for part in location) or "the document"
-        what = _what(item, str(location[-1]) if location else "")
-        lines.append(f"{_place(location, where, root, given)}: {path}: {what}")
-    return "\n".join(dict.fromkeys(lines))
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +125,7 @@ def build(
     """
 
     def wrong(location: tuple[str, ...], what: object) -> ConfigError:
-        return ConfigError(f"{_place(location, where, root, given)}: {'.'.join(location)}: {what}")
+        return ConfigError(f"{place(location, where, root, given)}: {'.'.join(location)}: {what}")
 
     try:
         run = Run.model_validate(_named(_with_preset(_named(raw, ["algorithm"]), wrong)))

@@ -12,9 +12,10 @@ from polysite.cases import Progress
 from polysite.config import Name, Run, Section
 from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
+from polysite.mistakes import explain
 from polysite.predictions import evaluate
 from polysite.registry import lookup
-from polysite.run import create, differences, open_run
+from polysite.run import create, differences, open_run, plan
 
 Telling = Callable[[], AbstractContextManager[Progress | None]]
 
@@ -36,7 +37,7 @@ def load(path: Path) -> tuple[Study, dict[tuple[str, int], Run]]:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(recipe.explain(error, str(path), node)) from error
+        raise ConfigError(explain(error, str(path), node)) from error
     base, _ = recipe.read_yaml(path.parent / study.run)
     if len(set(study.seeds)) < len(study.seeds):
         raise ConfigError(f"{path}: seeds lists one twice: {', '.join(map(str, study.seeds))}")
@@ -71,7 +72,12 @@ def compare(
     list of Path, list of Score, set of str
         The run folders, the scores of all, and the methods that pool the data: references, not competitors.
     """
-    _, runs = load(path)
+    study, runs = load(path)
+    for label in study.methods:
+        try:
+            plan(runs[label, study.seeds[0]])
+        except ConfigError as error:
+            raise ConfigError(f"{path} (methods.{label}): {error}") from error
     folders, scores = [], []
     for (label, seed), run in runs.items():
         folder = out / f"{label}-seed{seed}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hearts import short_axis, write_heart
+from heart_files import short_axis, write_heart
 from polysite import config
 from polysite.config import Prepare, Site
 from polysite.data.case import Case
@@ -104,6 +104,12 @@ def test_a_class_that_nobody_has(case):
     shared = write_heart(case.root / "more", "02", ("ED", "ES"))
     shared = replace(shared, labels=dict.fromkeys(shared.labels, shared.labels["ED"]))
     assert check(shared) == [], "one label image may serve several images of a case"
+
+
+def test_a_class_that_nobody_has_beside_a_value_without_a_class(case):
+    found = check(case, labels={"LV": 1, "MYO": 2, "RV": 9})
+    assert [level for level, *_ in found] == ["warning", "error"]
+    assert "RV (value 9), but there are values that `labels` does not name: 3" in found[1][3]
 
 
 def test_the_same_labels_of_two_subjects(tmp_path, case):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hearts import short_axis, write_heart
+from heart_files import short_axis, write_heart
 from polysite.config import BidsData, FilesData, Prepare, TableData
 from polysite.data import bids, files, table
 from polysite.data.prepare import prepare_case

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heads import grid_affine
-from hearts import BASE_TO_APEX, ball, short_axis, write_heart
+from heart_files import BASE_TO_APEX, ball, short_axis, write_heart
 from polysite.config import Prepare
 from polysite.data.labels import labels_of, native_labels, resample_labels, whole_numbers
 from polysite.data.orient import canonical_affine, from_canonical, slices_of, to_canonical
@@ -62,6 +62,18 @@ def test_plain_slices_stand_as_they_are_looked_at(spacing, axes, codes):
     affine = grid_affine((4, 5, 6), spacing, codes)
     there = canonical_affine(affine, slices_of(affine), (4, 5, 6))
     assert "".join(aff2axcodes(there)) == axes
+
+
+@pytest.mark.parametrize("codes", ["RAS", "SRA", "LPI"])
+def test_a_single_slice_is_one_slice_however_thin_its_header_says_it_is(codes):
+    place = ["RLAPSI".index(letter) // 2 for letter in codes]
+    shape = tuple((41, 37, 1)[k] for k in place)
+    affine = short_axis(shape, tuple((1.5, 1.5, 1.0)[k] for k in place), codes)
+    array = np.arange(np.prod(shape)).reshape(shape)
+    orientation = slices_of(affine, shape)
+    assert to_canonical(array, orientation).shape == (41, 37, 1)
+    np.testing.assert_array_equal(from_canonical(to_canonical(array, orientation), orientation), array)
+    assert np.linalg.det(canonical_affine(affine, orientation, shape)[:3, :3]) > 0
 
 
 # --- the values of label images -----------------------------------------------------------------------

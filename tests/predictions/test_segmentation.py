@@ -216,7 +216,7 @@ def test_classes_that_the_site_does_not_label_are_not_scored(tmp_path):
 def test_labels_on_another_grid_are_refused(tmp_path):
     work = at_work(one_hot(some_labels(), 4))
     found = case(tmp_path, np.zeros((12, 10, 5)))
-    with pytest.raises(DataError, match=r"truth.nii.gz: is not on the grid of"):
+    with pytest.raises(DataError, match=r"truth.nii.gz: is not on the grid of .*: 12×10×5 voxels"):
         work.compared(Prepared(), found, work.image(Prepared(), "ED"), "ED")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from heart import LABELS, TINY, HeartCase, heart_task
+from heart_cases import LABELS, TINY, HeartCase, heart_task
 from polysite.config import Component
 from polysite.data.frame import about_centre, unframe
 from polysite.errors import ConfigError

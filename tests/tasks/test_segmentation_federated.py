@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from heart import LABELS, HeartCase
+from heart_cases import LABELS, HeartCase
 from polysite import recipe
 from polysite.engines.here import Here
 from polysite.federation import server

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from heart import HeartCase, heart_task
+from heart_cases import HeartCase, heart_task
 from polysite.tasks.augment import Augment
 from polysite.tasks.task import Effort
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from heart import HeartCase, heart_task
+from heart_cases import HeartCase, heart_task
 from polysite.config import BidsData, Site
 from polysite.errors import ConfigError, DataError
 from polysite.seeds import numpy_stream

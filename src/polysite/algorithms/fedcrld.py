@@ -100,7 +100,7 @@ class FedCRLD(Algorithm):
         if not names:
             raise ConfigError(
                 f"algorithm.shared: no tensor of the network matches {', '.join(self.settings.shared)!r}; "
-                "use network: {name: fedcrld}"
+                "use network: {name: fedcrld}, or correct the pattern"
             )
         return names
 

@@ -81,7 +81,7 @@ def paper_split(model: nn.Module) -> tuple[str, ...]:
     if not blocks:
         raise ConfigError(
             "algorithm.shared: this network has no residual blocks generator.res1, res2, …; "
-            "say in algorithm.shared which names are averaged"
+            "say in algorithm.shared which names are averaged, or choose another algorithm, as fedavg"
         )
     n_shared = max(1, round(len(blocks) * 4 / 9))
     later = tuple(f"generator.res{block}.*" for block in blocks[-n_shared:])

@@ -20,7 +20,7 @@ from polysite.data.resample import Grid, resample
 from polysite.errors import DataError
 from polysite.image import Image
 
-VERSION = 4
+VERSION = 5
 """Raised whenever the same settings would give other arrays."""
 BACKGROUND = -1.0
 LABELS = "labels of the part"

@@ -14,6 +14,7 @@ from polysite.config import Prepare, Run, Site, parse_task
 from polysite.data.case import Case
 from polysite.data.check_labels import check_labels, unseen_classes, without_labels
 from polysite.data.finding import Finding, Level, Seen, canonical_grid, digest_of_values
+from polysite.data.single import remedy_for
 from polysite.data.split import split_subjects
 from polysite.errors import DataError
 from polysite.image import Image
@@ -168,7 +169,7 @@ def _check_image(case: Case, contrast: str) -> tuple[Image | None, Seen | None, 
         return None, None, [finding("error", str(error))]
     if image.array.ndim < 3 or any(n > 1 for n in image.shape[3:]):
         shape = " × ".join(str(n) for n in image.shape)
-        message = f"{path}: is {image.array.ndim}-D ({shape}) where one 3-D volume is meant"
+        message = f"{path}: is {image.array.ndim}-D ({shape}) where one 3-D volume is meant; {remedy_for(image.array)}"
         return None, None, [finding("error", message)]
     findings = [finding("warning", f"{path}: {note}") for note in image.notes]
     findings += [finding(level, f"{path}: {what}") for level, what in _values(image.array)]

@@ -43,19 +43,32 @@ def check_labels(
     if not there:
         return None, [*findings, finding("warning", f"{path}: is empty: no voxel has a label")]
     if unnamed:
-        listed = ", ".join(str(value) for value in unnamed)
-        message = f"{path}: `labels` does not name the values {listed}: they become background"
+        message = f"{path}: `labels` does not name the values {_listed(unnamed)}: they become background"
         findings.append(finding("warning", message))
     grid = canonical_grid(image)
     return Seen(case, contrast, grid, digest_of_values(labels), labels=path), findings
 
 
 def unseen_classes(name: str, site: Site, values: set[int]) -> Iterator[Finding]:
-    """Classes of which no label image of the site has a voxel."""
-    for label, given in site.labels.items():
-        wanted = values_of(given)
-        if not values or not values.isdisjoint(wanted):
-            continue  # without any value each label image was told of
-        listed = " or ".join(str(value) for value in wanted)
-        message = f"no label image has the class {label} (value {listed}); check `labels`"
-        yield Finding("warning", name, "", "", message)
+    """Classes of which no label image of the site has a voxel.
+
+    A class may be rare; but where the label images have values besides that no class has, one of both is wrong.
+    """
+    named = {label: values_of(given) for label, given in site.labels.items()}
+    unnamed = sorted(values.difference(*named.values()))
+    if not values:
+        return  # each label image was told of
+    for label, wanted in named.items():
+        if not values.isdisjoint(wanted):
+            continue
+        message = f"no label image has the class {label} (value {_listed(wanted, ' or ')})"
+        if unnamed:
+            message += f", but there are values that `labels` does not name: {_listed(unnamed)}; "
+        else:
+            message += ", so nothing is learnt of it, and to find none scores best; "
+        message += f"correct sites.{name}.labels, or leave the class out"
+        yield Finding("error" if unnamed else "warning", name, "", "", message)
+
+
+def _listed(values: Sequence[int], between: str = ", ") -> str:
+    return between.join(str(value) for value in values)

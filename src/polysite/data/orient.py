@@ -23,10 +23,11 @@ def orientation_of(affine: NDArray[np.float64]) -> Orientation:
     return orientation
 
 
-def slices_of(affine: NDArray[np.float64]) -> Orientation:
+def slices_of(affine: NDArray[np.float64], shape: tuple[int, ...] = ()) -> Orientation:
     """As `orientation_of`, with z across the slices.
 
-    The slice axis is that of the largest spacing (of equal ones, within 1 %, the last). Of the two others y is the
+    The slice axis is that of the largest spacing (of equal ones, within 1 %, the last); in a single slice the one
+    axis of length 1, if the array's `shape` is given, whatever thickness the header says. Of the two others y is the
     one that rather points up (to superior; in axial slices to anterior), x the other, pointing rather to the right
     and front; z makes the three right-handed, so that no anatomy is mirrored. Axial, coronal and sagittal slices thus
     stand as they are looked at, and the heart's short axis has the inferior wall low, the free wall of the left
@@ -34,7 +35,8 @@ def slices_of(affine: NDArray[np.float64]) -> Orientation:
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     axes = affine[:3, :3] / spacing
-    slices = int(np.flatnonzero(spacing >= 0.99 * spacing.max())[-1])
+    single = [axis for axis, n in enumerate(shape[:3]) if n == 1]
+    slices = single[0] if len(single) == 1 else int(np.flatnonzero(spacing >= 0.99 * spacing.max())[-1])
     upward = _UP @ axes
     y = max((axis for axis in range(3) if axis != slices), key=lambda axis: abs(upward[axis]))
     x = 3 - slices - y

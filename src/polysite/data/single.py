@@ -42,17 +42,29 @@ def volume_of(image: Image) -> NDArray[np.float32]:
     """
     array = image.array
     if array.ndim < 3 or any(n > 1 for n in array.shape[3:]):
-        raise DataError(f"{image.path}: must be one 3-D volume, but its shape is {array.shape}")
+        raise DataError(
+            f"{image.path}: must be one 3-D volume, but its shape is {array.shape}; {remedy_for(array)}"
+        )
     if not np.isfinite(array).all():
         n_bad = int((~np.isfinite(array)).sum())
         raise DataError(f"{image.path}: has {n_bad} NaN or infinite values; repair or leave out the file")
     return array.reshape(array.shape[:3])
 
 
+def remedy_for(array: NDArray[Any]) -> str:
+    """What to do with an array that is not one volume."""
+    if array.ndim < 3:
+        return "store a single slice with a third axis of length 1"
+    return "write one volume to a file of its own, or let `frames` of a table name it"
+
+
 def oriented(image: Image, settings: Preparation) -> Oriented:
     """Do to an image what it needs no other contrast for."""
     stored = volume_of(image)
-    orientation = (slices_of if settings.axes == "slices" else orientation_of)(image.affine)
+    if settings.axes == "slices":
+        orientation = slices_of(image.affine, stored.shape)
+    else:
+        orientation = orientation_of(image.affine)
     array = to_canonical(stored, orientation)
     x, y, z = array.shape
     grid = Grid((x, y, z), canonical_affine(image.affine, orientation, stored.shape))

@@ -35,7 +35,7 @@ def write_outlines(
     names : mapping of int to str
         Value -> class, background included.
     """
-    orientation = slices_of(affine)
+    orientation = slices_of(affine, image.shape)
     oriented = canonical_affine(affine, orientation, image.shape)[:3, :3]
     spacing = np.linalg.norm(oriented, axis=0)
     stacks = [to_canonical(array, orientation) for array in (image, truth, predicted)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polysite.config import Site, values_of
 from polysite.data.bids import entities_of
 from polysite.data.cache import PreparedCase
-from polysite.data.case import Case
+from polysite.data.case import Case, label_of
 from polysite.data.labels import native_labels
 from polysite.data.single import volume_of
 from polysite.errors import ConfigError, DataError
@@ -80,7 +80,7 @@ class AppliedSegmentation:
     def fitting(self, path: Path) -> str:
         """The image whose name a file's name holds; else the first, because the model treats all alike."""
         words = set(re.split(r"[^A-Za-z0-9]+", path.name))
-        return next((name for name in self.jobs if _label(name) in words), self.jobs[0])
+        return next((name for name in self.jobs if label_of(name) in words), self.jobs[0])
 
     def source(self, job: str) -> str:
         """The image itself."""
@@ -126,8 +126,8 @@ class AppliedSegmentation:
             for key, value in (parsed[0] if parsed else {}).items()
             if key not in ("sub", "ses", "desc")
         }
-        if _label(job) not in entities.values():
-            entities["rec"] = entities.get("rec", "") + _label(job)
+        if label_of(job) not in entities.values():
+            entities["rec"] = entities.get("rec", "") + label_of(job)
         ordered = sorted(
             entities, key=lambda key: BIDS_ORDER.index(key) if key in BIDS_ORDER else len(BIDS_ORDER)
         )
@@ -240,10 +240,6 @@ def written_values(classes: Sequence[str], site: Site) -> tuple[int, ...]:
     part_of = {part: whole for part, whole in site.part_of.items() if part in classes and whole in classes}
     groups = labelled_as(classes, annotated, part_of)
     return tuple(values_of(site.labels[classes[group]])[0] if group else 0 for group in groups)
-
-
-def _label(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", name)
 
 
 def _integers(array: NDArray[np.float32]) -> Labels:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import ModuleDict
 
 from polysite.config import Site, values_of
 from polysite.errors import ConfigError
@@ -53,7 +54,7 @@ def labelling(name: str, site: Site, classes: Sequence[str] | None = None) -> La
     ------
     ConfigError
         If the site labels a class that is not in the list, or says what a class is part of and one of both is
-        not, or there is no list.
+        not, or there is no list; or if its head can have no module's name.
     """
     if classes is None and site.part_of:
         raise ConfigError(
@@ -61,6 +62,10 @@ def labelling(name: str, site: Site, classes: Sequence[str] | None = None) -> La
             "`task.classes` lists the classes of all sites; set it, or drop `part_of`"
         )
     full = (BACKGROUND, *(site.labels if classes is None else classes))
+    if len(full) == 2 and hasattr(ModuleDict, full[1]):
+        raise ConfigError(
+            f"sites.{name}.labels: a head cannot be called {full[1]!r}, as a part of torch is; rename the class"
+        )
     try:
         groups = labelled_as(full, site.labels, site.part_of)
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -98,6 +98,12 @@ class Segmentation:
         augment: Augment | None = Field(
             default=Augment(), description="random changes of training volumes; `null`: none"
         )
+
+        @model_validator(mode="after")
+        def _something_to_learn(self) -> "Segmentation.Settings":
+            if not self.dice_weight and not self.cross_entropy_weight:
+                raise ValueError("dice_weight and cross_entropy_weight are both 0: nothing would be learnt")
+            return self
 
     def __init__(
         self,
