@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from polysite.config import Preparation
+from polysite.config.prepare import Preparation
 from polysite.data.register import register
 from polysite.data.single import oriented
 from polysite.image import read_image

@@ -31,7 +31,10 @@ os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch starts its 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from polysite.config import BidsData, Component, Site, Training  # noqa: E402
+from polysite.config.base import Component  # noqa: E402
+from polysite.config.site import Site  # noqa: E402
+from polysite.config.sources import BidsData  # noqa: E402
+from polysite.config.training import Training  # noqa: E402
 from polysite.losses.distillation import distillation, feature_mse  # noqa: E402
 from polysite.tasks.augment import Augment, draw, moved, recoloured  # noqa: E402
 from polysite.tasks.segmentation import Segmentation  # noqa: E402

@@ -37,7 +37,10 @@ from torch.nn import functional as F  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from plain import PlainGenerator  # noqa: E402
-from polysite.config import BidsData, Component, Site, Training  # noqa: E402
+from polysite.config.base import Component  # noqa: E402
+from polysite.config.site import Site  # noqa: E402
+from polysite.config.sources import BidsData  # noqa: E402
+from polysite.config.training import Training  # noqa: E402
 from polysite.tasks.slices import Batch  # noqa: E402
 from polysite.tasks.synthesis import Synthesis, SynthesisModel  # noqa: E402
 

@@ -63,3 +63,13 @@ def well(*arguments: object) -> str:
 def files(folder: Path) -> list[str]:
     """Everything below a folder, hidden files too."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def refused(*arguments: object, says: list[str], status: int | None = None) -> None:
+    """A command that must fail with all these words in its only message."""
+    done = polysite(*arguments)
+    assert done.status not in (0, None), done.out
+    assert status is None or done.status == status
+    for words in says:
+        assert words in done.err, done.err
+    assert "Traceback" not in done.err

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polysite import recipe
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.losses.supervised import cross_entropy, dice_loss
 from polysite.networks.crld import CRLD
 from polysite.networks.initialise import initialise

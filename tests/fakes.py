@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import BidsData, Component, Site, Training
+from polysite.config.base import Component
+from polysite.config.site import Site
+from polysite.config.sources import BidsData
+from polysite.config.training import Training
 from polysite.tasks.synthesis import Synthesis
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")

@@ -5,12 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from polysite.config import BidsData, Component, Site, Training
-from polysite.tasks.segmentation import Segmentation
+from polysite.config.base import Component
+from polysite.config.site import Site
+from polysite.config.sources import BidsData
+from polysite.config.training import Training
+from polysite.seeds import numpy_stream
+from polysite.tasks.segmentation import Segmentation, SegmentationModel
+from polysite.tasks.task import Effort
+from polysite.tasks.volumes import Batch
 
 TINY = Component(name="fedcrld", width=8)
+UNET = Component(name="unet", width=8)
+EFFORT = Effort(n_steps=2, batch_size=1, rate_factor=1.0, seed=5)
 LABELS: dict[str, dict[str, Any]] = {
     "ivy": {"labels": {"LV": 1, "MYO": 2, "RV": 3}},
     "nave": {"labels": {"LV": 7, "MYO": 5, "scar": (6, 9)}},
@@ -78,3 +87,22 @@ def heart_task(
         },
         device=device,
     )
+
+
+def states(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def one(task: Segmentation, *cases: HeartCase, site: str = "ivy") -> tuple[Batch, ...]:
+    """What a step sees of these cases, all at once."""
+    return next(task.data(site, cases).batches(numpy_stream(0), None, len(cases)))
+
+
+def trained(task: Segmentation, effort: Effort = EFFORT, **how: Any) -> tuple[SegmentationModel, dict]:
+    model = task.build("ivy", 1)
+    data = task.data("ivy", [HeartCase(seed=seed) for seed in range(3)])
+    return model, task.fit(model, data, effort, task.optimisers(model), **how)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())

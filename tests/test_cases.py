@@ -17,7 +17,8 @@ from polysite.cases import (
     require_usable,
     split_cases,
 )
-from polysite.config import PhantomData, Run
+from polysite.config.run import Run
+from polysite.config.sources import PhantomData
 from polysite.data.check import check_run
 from polysite.errors import ConfigError, DataError
 from polysite.phantom.kinds import KINDS

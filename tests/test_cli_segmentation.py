@@ -9,10 +9,10 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from test_cli import refused
 
 from command import files, polysite, well
 from polysite.image import read_image
-from test_cli import refused
 
 RUN = """\
 name: hearts

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polysite import recipe
-from polysite.config import BidsData, parse_task
+from polysite.config.site import parse_task
+from polysite.config.sources import BidsData
 from polysite.errors import ConfigError
 from toy import toy_raw
 

@@ -19,7 +19,9 @@ from typer.models import OptionInfo
 
 from fakes import MemoryCase, small_task
 from polysite import cli, recipe, registry, study
-from polysite.config import Component, Run, Site
+from polysite.config.base import Component
+from polysite.config.run import Run
+from polysite.config.site import Site
 from polysite.engines.here import Here
 from polysite.federation.server import federate
 from polysite.federation.tensor_files import read_tensors

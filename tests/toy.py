@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polysite import recipe
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.federation.crew import Crew
 from polysite.seeds import numpy_stream, torch_stream
 from polysite.tasks.task import Effort, Pass

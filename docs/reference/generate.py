@@ -14,7 +14,8 @@ from typing import Annotated, Any, get_args, get_origin
 from typer.models import ArgumentInfo, OptionInfo
 
 from polysite import cli
-from polysite.config import Name, Run
+from polysite.config.base import Name
+from polysite.config.run import Run
 from polysite.registry import TABLES, lookup
 
 HERE = Path(__file__).parent

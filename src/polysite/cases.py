@@ -11,7 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-from polysite.config import BidsData, PhantomData, Run, Site, parse_task
+from polysite.config.run import Run
+from polysite.config.site import Site, parse_task
+from polysite.config.sources import BidsData, PhantomData
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.check import check_found

@@ -200,7 +200,7 @@ def schema() -> None:
     """Print the JSON schema of a run's YAML, for editors."""
     import json
 
-    from polysite.config import Run
+    from polysite.config.run import Run
 
     typer.echo(json.dumps(Run.model_json_schema(), indent=1))
 

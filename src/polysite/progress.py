@@ -19,7 +19,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from polysite.config import Run
+from polysite.config.run import Run
 from polysite.events import Listener
 
 Tell = Callable[[str], None]

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from polysite.config import Component, Run, settings_of
+from polysite.config.base import Component, settings_of
+from polysite.config.run import Run
 from polysite.errors import ConfigError
 from polysite.mistakes import Given, explain, place
 from polysite.registry import lookup

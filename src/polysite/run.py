@@ -11,7 +11,8 @@ from typing import Any
 
 from polysite import recipe
 from polysite.cases import Progress, find_cases, prepare_cases, require_usable, split_cases
-from polysite.config import Run, settings_of
+from polysite.config.base import settings_of
+from polysite.config.run import Run
 from polysite.data.cache import PreparedCase
 from polysite.data.split import save_splits
 from polysite.errors import CheckpointError, ConfigError, DataError

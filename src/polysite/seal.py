@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polysite.config import Run
+from polysite.config.run import Run
 from polysite.data.split import Splits, load_splits
 from polysite.errors import CheckpointError
 from polysite.evaluate.table import replace_text

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError
 
 from polysite import recipe
 from polysite.cases import Progress
-from polysite.config import Name, Run, Section
+from polysite.config.base import Name, Section
+from polysite.config.run import Run
 from polysite.errors import ConfigError
 from polysite.evaluate.table import Score, read_scores
 from polysite.mistakes import explain

@@ -8,7 +8,7 @@ from torch import nn
 
 from fakes import TINY, small_task
 from polysite.algorithms.fedbn import FedBN
-from polysite.config import Component
+from polysite.config.base import Component
 from polysite.errors import ConfigError
 from polysite.networks.crld import CRLD
 from polysite.networks.unet import UNet

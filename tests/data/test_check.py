@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from polysite import config
-from polysite.config import Prepare, Site
+from polysite.config.prepare import Prepare
+from polysite.config.run import Run
+from polysite.config.site import Site
 from polysite.data.case import Case
 from polysite.data.check import check_run, check_site
 from polysite.image import read_image, write_image
@@ -153,9 +154,9 @@ def test_what_a_reader_passed_over_is_noted(make_case):
 # --- several sites ------------------------------------------------------------------------------------
 
 
-def a_run(**split: object) -> config.Run:
+def a_run(**split: object) -> Run:
     site = {"data": {"format": "bids", "path": "nowhere"}, "tasks": ["T1w->T2w"]}
-    return config.Run(
+    return Run(
         name="r", contrasts=["T1w", "T2w"], sites={"north": site, "south": site}, split={"test": 0.0, **split}
     )
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from heart_files import short_axis, write_heart
-from polysite import config
-from polysite.config import Prepare, Site
+from polysite.config.prepare import Prepare
+from polysite.config.run import Run
+from polysite.config.site import Site
 from polysite.data.case import Case
 from polysite.data.check import check_found, check_run, check_site
 from polysite.image import read_image, write_image
@@ -127,9 +128,9 @@ def test_findings_of_images_stay(case):
 # --- several sites ------------------------------------------------------------------------------------
 
 
-def a_run() -> config.Run:
+def a_run() -> Run:
     site = {"data": {"format": "bids", "path": "nowhere"}, "labels": LABELS}
-    return config.Run(
+    return Run(
         name="r",
         contrasts=["ED"],
         sites={"north": site, "south": site},

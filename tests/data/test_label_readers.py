@@ -5,28 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from folders import found, tree
 from heart_files import short_axis, write_heart
-from polysite.config import BidsData, FilesData, Prepare, TableData
+from polysite.config.prepare import Prepare
+from polysite.config.sources import BidsData, FilesData, TableData
 from polysite.data import bids, files, table
 from polysite.data.prepare import prepare_case
 from polysite.errors import DataError
 from polysite.image import Image, read_image, write_image
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
-def labelled(cases: list, root: Path) -> dict[str, dict[str, str]]:
-    return {
-        case.key: {name: path.relative_to(root).as_posix() for name, path in case.labels.items()}
-        for case in cases
-    }
-
 
 # --- BIDS ---------------------------------------------------------------------------------------------
 
@@ -48,7 +34,7 @@ def test_a_label_image_has_its_images_entities(tmp_path):
         f"{manual}_rec-ED_dseg.json",
     )
     cases = hearts(tmp_path)
-    assert labelled(cases, tmp_path) == {
+    assert found(cases, tmp_path, "labels") == {
         "sub-01": {"ED": f"{manual}_rec-ED_dseg.nii.gz", "LGE": f"{manual}_dseg.nii.gz"}
     }
     assert list(cases[0].images) == ["ED", "ES", "LGE"]
@@ -57,7 +43,9 @@ def test_a_label_image_has_its_images_entities(tmp_path):
 def test_of_several_the_plain_one_is_taken_and_the_rest_told(tmp_path):
     manual = "derivatives/manual/sub-01/ses-a/anat/sub-01_ses-a"
     tree(tmp_path, "sub-01/ses-a/anat/sub-01_ses-a_LGE.nii.gz", f"{manual}_desc-b_dseg.nii.gz")
-    assert labelled(hearts(tmp_path), tmp_path) == {"sub-01_ses-a": {"LGE": f"{manual}_desc-b_dseg.nii.gz"}}
+    assert found(hearts(tmp_path), tmp_path, "labels") == {
+        "sub-01_ses-a": {"LGE": f"{manual}_desc-b_dseg.nii.gz"}
+    }
     tree(tmp_path, f"{manual}_desc-a_dseg.nii.gz", f"{manual}_dseg.nii.gz")
     (case,) = hearts(tmp_path)
     assert case.labels["LGE"].name == "sub-01_ses-a_dseg.nii.gz"
@@ -72,7 +60,7 @@ def test_masks_of_another_ending_serve_every_image_with_their_entities(tmp_path)
     tree(tmp_path, mask)
     elsewhere = tmp_path / "lesions"
     data = BidsData(path=tmp_path, label_images=elsewhere, label_ending="label-lesion_mask")
-    assert labelled(bids.read_cases("north", data, ("T1w",)), tmp_path) == {"sub-01": {"T1w": mask}}
+    assert found(bids.read_cases("north", data, ("T1w",)), tmp_path, "labels") == {"sub-01": {"T1w": mask}}
 
 
 def test_a_missing_derivative_is_named(tmp_path):
@@ -93,7 +81,10 @@ def rows(root: Path, text: str, **over: object) -> list:
 def test_a_column_tells_the_rows_of_a_subject_apart(tmp_path):
     text = "case,subject,cine,label\np1_f01,p1,a.nii,a_gt.nii\np1_f12,p1,b.nii,\n"
     cases = rows(tmp_path, text, session="case", label_images={"cine": "label"})
-    assert labelled(cases, tmp_path) == {"sub-p1_ses-p1f01": {"cine": "a_gt.nii"}, "sub-p1_ses-p1f12": {}}
+    assert found(cases, tmp_path, "labels") == {
+        "sub-p1_ses-p1f01": {"cine": "a_gt.nii"},
+        "sub-p1_ses-p1f12": {},
+    }
     with pytest.raises(DataError, match="no column 'visit'; it has case, subject"):
         rows(tmp_path, text, session="visit")
     with pytest.raises(DataError, match="no column 'truth'"):
@@ -211,7 +202,7 @@ def test_a_pattern_reads_a_public_layout(tmp_path, layout):
     given, names, expected = LAYOUTS[layout]
     tree(tmp_path, *names)
     cases = files.read_cases("north", FilesData(format="files", path=tmp_path, **given), ALL)
-    assert labelled(cases, tmp_path) == expected
+    assert found(cases, tmp_path, "labels") == expected
     for case in cases:
         assert list(case.images) == list(case.labels), "a label image is no image"
 

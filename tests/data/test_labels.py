@@ -7,7 +7,7 @@ import pytest
 
 from heads import grid_affine
 from heart_files import BASE_TO_APEX, ball, short_axis, write_heart
-from polysite.config import Prepare
+from polysite.config.prepare import Prepare
 from polysite.data.labels import labels_of, native_labels, resample_labels, whole_numbers
 from polysite.data.orient import canonical_affine, from_canonical, slices_of, to_canonical
 from polysite.data.prepare import prepare_case, prepare_site

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from polysite.config import Prepare
+from polysite.config.prepare import Prepare
 from polysite.data.cache import open_case
 from polysite.data.prepare import prepare_case, prepare_site
 from polysite.errors import DataError

@@ -1,31 +1,14 @@
 """Readers find what a layout holds, pick the plain file, and say what they looked for."""
 
-from pathlib import Path
-
 import pytest
 
-from polysite.config import BidsData, FilesData, TableData
+from folders import found, tree
+from polysite.config.sources import BidsData, FilesData, TableData
 from polysite.data import bids, files, table
 from polysite.data.case import label_of
 from polysite.errors import DataError
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")
-
-
-def tree(root: Path, *names: str) -> Path:
-    """Empty files: readers never open an image."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
-def found(cases: list, root: Path) -> dict[str, dict[str, str]]:
-    return {
-        case.key: {name: path.relative_to(root).as_posix() for name, path in case.images.items()}
-        for case in cases
-    }
 
 
 # --- BIDS ---------------------------------------------------------------------------------------------

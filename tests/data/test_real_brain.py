@@ -7,7 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from polysite.config import BidsData, Prepare, Site
+from polysite.config.prepare import Prepare
+from polysite.config.site import Site
+from polysite.config.sources import BidsData
 from polysite.data.bids import read_cases
 from polysite.data.check import check_site
 from polysite.data.prepare import prepare_case

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polysite.config import Prepare, Site, TableData
+from polysite.config.prepare import Prepare
+from polysite.config.site import Site
+from polysite.config.sources import TableData
 from polysite.data.check import check_site
 from polysite.data.prepare import prepare_case
 from polysite.data.table import read_cases

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysite.config import Split
+from polysite.config.run import Split
 from polysite.data.split import load_splits, save_splits, split_subjects
 from polysite.errors import DataError
 

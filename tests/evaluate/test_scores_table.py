@@ -7,7 +7,7 @@ import pytest
 from evaluate.scores import make_score
 from polysite.errors import DataError
 from polysite.evaluate.kinds import KINDS
-from polysite.evaluate.table import append_scores, columns_of, read_scores, write_scores
+from polysite.evaluate.table import columns_of, read_scores, write_scores
 
 
 def test_columns_are_those_of_the_format(tmp_path):
@@ -28,16 +28,6 @@ def test_what_is_written_is_read_back_exactly(tmp_path):
     write_scores(tmp_path / "scores.csv", scores)
     assert read_scores(tmp_path / "scores.csv") == scores
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
-
-
-def test_appending_creates_adds_and_replaces(tmp_path):
-    path = tmp_path / "scores.csv"
-    append_scores(path, [make_score()])
-    append_scores(path, [make_score(psnr_db=25.0), make_score(method="fedavg")])
-    assert [(row.method, row.metrics["psnr_db"]) for row in read_scores(path)] == [
-        ("local", 25.0),
-        ("fedavg", 20.0),
-    ]
 
 
 def test_a_key_that_stands_twice_is_refused_and_the_old_file_stays(tmp_path):

@@ -14,7 +14,7 @@ import torch
 
 from fakes import TINY, MemoryCase
 from polysite import recipe, registry
-from polysite.config import Run
+from polysite.config.run import Run
 from polysite.engines.here import Here
 from polysite.federation.crew import assemble
 from polysite.federation.saver import saving

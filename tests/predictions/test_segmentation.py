@@ -10,7 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from polysite.config import PhantomData, Site
+from polysite.config.site import Site
+from polysite.config.sources import PhantomData
 from polysite.data.case import Case
 from polysite.errors import ConfigError, DataError
 from polysite.image import Image, read_image, write_image

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image as Picture
 
 from polysite.errors import DataError
-from polysite.report.examples import Example, display, error_gradient, picture_rows, read_example
+from polysite.report.examples import Example, error_gradient, picture_rows, read_example
+from polysite.report.picture import display
 
 
 def _example(synthetic, target, **values):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fakes import MemoryCase, small_task
-from polysite.config import Training
+from polysite.config.training import Training
 from polysite.tasks.synthesis import Synthesis
 from polysite.tasks.task import Effort
 

@@ -1,51 +1,21 @@
-"""The segmentation task: its losses worked out, its steps, its heads, prediction, and what may not happen."""
-
-import copy
-from typing import Any
+"""The segmentation task's models and steps: names, heads, and its losses worked out."""
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from heart_cases import LABELS, TINY, HeartCase, heart_task
-from polysite.config import Component
-from polysite.data.frame import about_centre, unframe
+from heart_cases import EFFORT, LABELS, TINY, UNET, HeartCase, heart_task, one, same, states
+from polysite.config.base import Component
 from polysite.errors import ConfigError
 from polysite.losses.supervised import cross_entropy, dice_loss
-from polysite.networks.segmented import Segmented
-from polysite.seeds import numpy_stream
-from polysite.tasks.augment import Augment
-from polysite.tasks.overlap import dice_scores
-from polysite.tasks.segmentation import Segmentation, SegmentationModel
-from polysite.tasks.task import Effort, Pass
-from polysite.tasks.volumes import Batch
+from polysite.tasks.segmentation import Segmentation
+from polysite.tasks.task import Effort
 
-EFFORT = Effort(n_steps=2, batch_size=1, rate_factor=1.0, seed=5)
-UNET = Component(name="unet", width=8)
 PARTIAL = {
     "ivy": {"labels": {"LV": 1, "MYO": 2, "RV": 3}, "part_of": {"scar": "MYO"}},
     "nave": {"labels": {"LV": 7, "MYO": 5, "scar": (6, 9)}},
 }
-
-
-def states(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def one(task: Segmentation, *cases: HeartCase, site: str = "ivy") -> tuple[Batch, ...]:
-    """What a step sees of these cases, all at once."""
-    return next(task.data(site, cases).batches(numpy_stream(0), None, len(cases)))
-
-
-def trained(task: Segmentation, effort: Effort = EFFORT, **how: Any) -> tuple[SegmentationModel, dict]:
-    model = task.build("ivy", 1)
-    data = task.data("ivy", [HeartCase(seed=seed) for seed in range(3)])
-    return model, task.fit(model, data, effort, task.optimisers(model), **how)
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 # --- models -------------------------------------------------------------------------------------------
@@ -223,184 +193,3 @@ def test_a_pooled_round_trains_all_heads_and_validates() -> None:
         torch.equal(tensor, before[name]) for name, tensor in states(model).items() if "heads" in name
     )
     assert set(task.validate(model, data, 4, seed=0)) == {"dice", "loss"}
-
-
-# --- rounds -------------------------------------------------------------------------------------------
-
-
-def test_a_round_is_decided_by_its_seed() -> None:
-    task = heart_task(augment=Augment(noise=1))
-    (one_, losses), (again, same_losses) = trained(task), trained(task)
-    assert losses == same_losses
-    assert same(states(one_), states(again))
-    other, _ = trained(task, Effort(n_steps=2, batch_size=1, rate_factor=1.0, seed=6))
-    assert not same(states(one_), states(other))
-
-
-def test_what_a_method_adds_is_added() -> None:
-    """A penalty pulls by its own gradient, once a step however many kinds of volumes it has."""
-    task = heart_task()
-    model = task.build("ivy", 1)
-    batches = one(task, HeartCase(seed=0), HeartCase(seed=1, shape=(2, 24, 24)))
-    assert len(batches) == 2
-    gradients = []
-    for penalty in (None, lambda model: sum(p.sum() for p in model.parameters())):
-        task.step(model, batches, {"none": torch.optim.SGD(model.parameters(), 0.0)}, penalty)
-        gradients.append([p.grad.clone() for p in model.parameters()])
-    for plain, with_penalty in zip(*gradients, strict=True):
-        torch.testing.assert_close(with_penalty, plain + 1, atol=1e-5, rtol=0)
-
-
-def test_a_guide_sees_the_pass_and_the_same_volumes_through_other_values() -> None:
-    task = heart_task()
-    teacher = {name: tensor + 0.01 for name, tensor in states(task.build("ivy", 1)).items()}
-    seen = []
-
-    def guide(look: Pass) -> torch.Tensor:
-        assert isinstance(look.output, Segmented)
-        other, own = look.again(teacher), look.again({})
-        seen.append((look.output, other, own))
-        return (look.output.logits - other.logits).square().mean() * 0.0
-
-    (plain, losses), (guided, same_losses) = trained(task), trained(task, guide=guide)
-    assert losses == same_losses
-    assert same(states(plain), states(guided))
-    assert len(seen) == EFFORT.n_steps
-    for output, other, own in seen:
-        assert set(output.features) == {"global", "local"}
-        assert output.logits.requires_grad
-        assert not other.logits.requires_grad
-        assert torch.equal(own.logits, output.logits)
-        assert not torch.equal(other.logits, output.logits)
-
-
-def test_a_guide_counts_as_the_mean_over_volumes() -> None:
-    task = heart_task()
-    batches = one(task, *(HeartCase(seed=s, shape=(d, 24, 24)) for s, d in ((0, 4), (1, 4), (2, 2))))
-    gradients = []
-    for guide in (None, lambda look: len(look.output.logits) * look.output.logits.mean()):
-        model = task.build("ivy", 1)
-        task.step(model, batches, {"none": torch.optim.SGD(model.parameters(), 0.0)}, guide=guide)
-        gradients.append(model.segmenter.heads["LV-MYO-RV"].bias.grad.clone())
-    # mean logits have gradient 1/4 by each bias; shares 2/3 and 1/3, values 2 and 1
-    torch.testing.assert_close(gradients[1] - gradients[0], torch.full((4,), (4 / 3 + 1 / 3) / 4))
-
-
-def test_only_some_parameters_and_after_every_step() -> None:
-    task = heart_task()
-    calls: list[int] = []
-    start = states(task.build("ivy", 1))
-    heads = {name for name in start if ".heads." in name}
-    model, _ = trained(task, only=heads, after_step=lambda model: calls.append(1))
-    assert len(calls) == EFFORT.n_steps
-    changed = {name for name, tensor in states(model).items() if not torch.equal(tensor, start[name])}
-    assert changed == heads
-
-
-# --- use ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(4, 24, 24), (3, 37, 29), (1, 9, 40)])
-def test_a_prediction_is_the_network_on_the_training_window_and_background_elsewhere(
-    shape: tuple[int, int, int],
-) -> None:
-    task, case = heart_task(), HeartCase(shape=shape, labelled=False)
-    model = task.build("ivy", 1)
-    found = task.predict(model, case, "ivy")
-    assert found.shape == (4, *shape)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
-    window = about_centre(shape, task.settings.image_size)
-    volume = case.image.astype(np.float32)
-    image = torch.from_numpy(window.cut(volume, fill=float(volume.min())))[None, None]
-    with torch.no_grad():
-        expected = model.segmenter(image, "LV-MYO-RV").logits.softmax(1)[0]
-    seen = window.cut(np.ones(shape, np.float32), fill=0.0) > 0
-    assert np.array_equal(window.cut(found, fill=0.0)[:, seen], expected.numpy()[:, seen])
-    outside = unframe(np.zeros(expected.shape[1:], np.float32), window) < 0
-    assert (found[0, outside] == 1).all()
-    assert not found[1:, outside].any()
-    assert np.array_equal(found, task.predict(model, case, "ivy"))
-
-
-def test_a_volume_below_the_networks_least_size_is_padded() -> None:
-    task, case = heart_task(), HeartCase(shape=(3, 7, 20))
-    found = task.predict(task.build("ivy", 1), case, "ivy")
-    assert found.shape == (4, 3, 7, 20)
-    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
-
-
-def test_windows_cover_a_large_volume_and_one_that_is_large_enough_is_none() -> None:
-    task, case = heart_task(window=(16, 24)), HeartCase(shape=(3, 37, 29))
-    model = task.build("ivy", 1)
-    found = task.predict(model, case, "ivy")
-    assert found.shape == (4, 3, 37, 29)
-    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
-    assert np.array_equal(found, task.predict(model, case, "ivy"))
-    whole = heart_task(image_size=(37, 29)).predict(model, case, "ivy")
-    assert not np.array_equal(found, whole)
-    assert np.array_equal(heart_task(window=40).predict(model, case, "ivy"), whole)
-
-    class Constant(torch.nn.Module):
-        min_size = 8
-
-        def forward(self, image: torch.Tensor, head: str) -> Segmented:
-            assert image.shape[2:] == (3, 16, 24)
-            return Segmented(
-                torch.log(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-                .view(1, 4, 1, 1, 1)
-                .expand(1, 4, *image.shape[2:]),
-                {},
-            )
-
-    model.segmenter = Constant()
-    np.testing.assert_allclose(
-        task.predict(model, case, "ivy"),
-        np.full((4, 3, 37, 29), 0.1) * np.arange(1, 5)[:, None, None, None],
-        atol=1e-6,
-    )
-
-
-def test_predicting_and_validating_change_nothing() -> None:
-    task = heart_task()
-    model = task.build("ivy", 1)
-    before = copy.deepcopy(states(model))
-    data = task.data("ivy", [HeartCase()])
-    assert task.validate(model, data, 4, seed=1) == task.validate(model, data, 4, seed=1)
-    task.predict(model, HeartCase(), "ivy")
-    assert same(before, states(model))
-
-
-def test_validation_of_a_network_that_knows_the_answer() -> None:
-    task, case = heart_task(), HeartCase()
-    labels = torch.from_numpy(case.raw.astype(np.int64))
-
-    class Oracle(torch.nn.Module):
-        def forward(self, image: torch.Tensor, head: str) -> Segmented:
-            return Segmented(50.0 * torch.nn.functional.one_hot(labels, 4).movedim(3, 0)[None].float(), {})
-
-    got = task.validate(SegmentationModel(Oracle()), task.data("ivy", [case]), 4, seed=0)
-    assert got["dice"] == 1
-    assert got["loss"] < 1e-3
-
-
-def test_dice_of_what_a_site_labels() -> None:
-    labels = torch.tensor([0, 0, 1, 2]).reshape(1, 1, 1, 4)
-    found = torch.nn.functional.one_hot(torch.tensor([3, 0, 1, 3]), 4).float().T.reshape(1, 4, 1, 1, 4)
-    assert dice_scores(found, labels).tolist() == [1.0, 0.0, 0.0]
-    assert dice_scores(found, labels, torch.tensor([[0, 1, 2, 0]])).tolist() == [1.0, 0.0]
-    as_muscle = torch.tensor([[0, 1, 2, 2]])  # class 3 is part of class 2 here
-    assert dice_scores(found, labels, as_muscle).tolist() == pytest.approx([1.0, 2 / 3])
-
-
-def test_bfloat16_is_close_to_float32() -> None:
-    found = [
-        heart_task(training={"precision": precision, "channels_last": last})
-        for precision, last in (("float32", False), ("bfloat16", False), ("bfloat16", True))
-    ]
-    made = [task.predict(task.build("ivy", 1), HeartCase(), "ivy") for task in found]
-    for rough in made[1:]:
-        assert 0 < np.abs(rough - made[0]).max() < 0.05
-    _, losses = trained(found[1])
-    _, exact = trained(found[0])
-    assert losses["segmentation"] == pytest.approx(exact["segmentation"], rel=0.05)

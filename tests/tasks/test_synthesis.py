@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fakes import CONTRASTS, TINY, MemoryCase, small_task
-from polysite.config import Component
+from polysite.config.base import Component
 from polysite.seeds import numpy_stream
 from polysite.tasks.slices import Batch
 from polysite.tasks.synthesis import Synthesis, SynthesisModel, task_key

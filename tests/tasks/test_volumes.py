@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from heart_cases import HeartCase, heart_task
-from polysite.config import BidsData, Site
+from polysite.config.site import Site
+from polysite.config.sources import BidsData
 from polysite.errors import ConfigError, DataError
 from polysite.seeds import numpy_stream
 from polysite.tasks.augment import Augment

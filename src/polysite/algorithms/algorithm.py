@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polysite.algorithms.mean import WeightedMean
-from polysite.config import Section
+from polysite.config.base import Section
 
 
 @dataclass

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from polysite.config import BidsData, expand
+from polysite.config.base import expand
+from polysite.config.sources import BidsData
 from polysite.data.case import Case, label_of
 from polysite.data.participants import subjects_where
 from polysite.errors import DataError

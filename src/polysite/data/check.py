@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Prepare, Run, Site, parse_task
+from polysite.config.prepare import Prepare
+from polysite.config.run import Run
+from polysite.config.site import Site, parse_task
 from polysite.data.case import Case
 from polysite.data.check_labels import check_labels, unseen_classes, without_labels
 from polysite.data.finding import Finding, Level, Seen, canonical_grid, digest_of_values

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from polysite.config import Site, values_of
+from polysite.config.site import Site, values_of
 from polysite.data.case import Case
 from polysite.data.finding import Finding, Level, Seen, canonical_grid, digest_of_values
 from polysite.data.labels import labels_of

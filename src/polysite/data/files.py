@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from polysite.config import FilesData
+from polysite.config.sources import FilesData
 from polysite.data.bids import entities_of, pick
 from polysite.data.case import Case, label_of
 from polysite.data.participants import subjects_where

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Normalisation
+from polysite.config.prepare import Normalisation
 from polysite.errors import DataError
 
 RINGING = 0.05

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Preparation, Prepare
+from polysite.config.prepare import Preparation, Prepare
 from polysite.data.cache import (
     LABELS,
     VERSION,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Preparation
+from polysite.config.prepare import Preparation
 from polysite.data.mask import foreground
 from polysite.data.normalise import Scale, scale_of, without_ringing
 from polysite.data.orient import Orientation, canonical_affine, orientation_of, slices_of, to_canonical

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polysite.config import Split
+from polysite.config.run import Split
 from polysite.data.case import label_of
 from polysite.errors import DataError
 from polysite.image import atomic

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polysite.config import TableData
+from polysite.config.sources import TableData
 from polysite.data.case import Case, label_of
 from polysite.data.participants import matches, read_table
 from polysite.errors import DataError

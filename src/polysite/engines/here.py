@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.federation.crew import Crew
 from polysite.threads import cores, one_thread
 

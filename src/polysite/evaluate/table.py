@@ -98,16 +98,6 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
     replace_text(path, text.getvalue())
 
 
-def append_scores(path: Path, scores: Iterable[Score]) -> None:
-    """Add scores to a table, which is created where it is missing; a key that is there is replaced.
-
-    Not for two writers at once: the table is read, joined and replaced.
-    """
-    table = {row.key: row for row in (read_scores(path) if path.exists() else [])}
-    table.update({row.key: row for row in scores})
-    write_scores(path, table.values())
-
-
 def read_scores(path: Path) -> list[Score]:
     """Read and check a table; its header says of which kind of task it is.
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from polysite.algorithms.algorithm import Algorithm
-from polysite.config import Run, settings_of
+from polysite.config.base import settings_of
+from polysite.config.run import Run
 from polysite.errors import DataError
 from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan, site_plan

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polysite.algorithms.algorithm import Algorithm, Message, Place
-from polysite.config import Training
+from polysite.config.training import Training
 from polysite.errors import CheckpointError, PolysiteError
 from polysite.federation.optimisers import moments, other_moments, restore
 from polysite.federation.parts import Parts

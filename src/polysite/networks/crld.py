@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.networks.relocalization import CrossRoles, Relocalization
 from polysite.networks.segmented import Segmented
-from polysite.networks.volume_stages import MIN_SIZE, Decoder, Encoder, check_size
+from polysite.networks.volume_stages import MIN_SIZE, Decoder, Encoder, check_size, heads_of
 
 
 class CRLD(nn.Module):
@@ -61,7 +61,7 @@ class CRLD(nn.Module):
         if settings.relocalization:
             self.relocalization = Relocalization(8 * width, settings.cross_roles)
         self.decoder = Decoder(16 * width, width)
-        self.heads = nn.ModuleDict({name: nn.Conv3d(width, n, 1) for name, n in heads.items()})
+        self.heads = heads_of(width, heads)
 
     def forward(self, image: Tensor, head: str) -> Segmented:
         """Segment volumes.

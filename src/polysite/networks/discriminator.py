@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.networks.norm import NormKind, norm
 
 NEGATIVE_SLOPE = 0.2

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.networks.mapper import Mapper, one_hot_codes
 from polysite.networks.norm import NormKind
 from polysite.networks.personalization import PersonalizationBlock

@@ -6,9 +6,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from polysite.config import Section
+from polysite.config.base import Section
 from polysite.networks.segmented import Segmented
-from polysite.networks.volume_stages import MIN_SIZE, Decoder, Encoder, check_size
+from polysite.networks.volume_stages import MIN_SIZE, Decoder, Encoder, check_size, heads_of
 
 
 class UNet(nn.Module):
@@ -46,7 +46,7 @@ class UNet(nn.Module):
         width = settings.width
         self.encoder = Encoder(in_channels, width)
         self.decoder = Decoder(8 * width, width)
-        self.heads = nn.ModuleDict({name: nn.Conv3d(width, n, 1) for name, n in heads.items()})
+        self.heads = heads_of(width, heads)
 
     def forward(self, image: Tensor, head: str) -> Segmented:
         """Segment volumes.

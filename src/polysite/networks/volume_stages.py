@@ -1,5 +1,7 @@
 """Encoder and decoder over volumes whose slices lie far apart: depth is never down-sampled."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,6 +105,17 @@ class Decoder(nn.Module):
         x = self.block2(_beside(second, self.up2(x)))
         features: Tensor = self.block3(_beside(first, self.up3(x)))
         return features
+
+
+def heads_of(width: int, heads: Mapping[str, int]) -> nn.ModuleDict:
+    """Logits from the decoder's features: a 1×1×1 convolution for each list of classes.
+
+    Parameters
+    ----------
+    heads : mapping of str to int
+        Name of a head -> length of its list of classes, background included.
+    """
+    return nn.ModuleDict({name: nn.Conv3d(width, n, 1) for name, n in heads.items()})
 
 
 def _beside(skip: Tensor, up: Tensor) -> Tensor:

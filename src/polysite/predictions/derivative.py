@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polysite import __version__
-from polysite.config import Run
+from polysite.config.run import Run
 from polysite.data.case import Case
 from polysite.evaluate.table import replace_text
 from polysite.image import suffix_of

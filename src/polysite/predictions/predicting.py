@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polysite.cases import phantom_as_bids
-from polysite.config import BidsData, PhantomData
+from polysite.config.sources import BidsData, PhantomData
 from polysite.data.case import Case
 from polysite.errors import ConfigError, DataError
 from polysite.image import NIFTI, Image, suffix_of

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from polysite import recipe
-from polysite.config import Run
+from polysite.config.run import Run
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.prepare import prepare_case

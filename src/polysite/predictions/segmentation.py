@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import Site, values_of
+from polysite.config.site import Site, values_of
 from polysite.data.bids import entities_of
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case, label_of
@@ -231,7 +231,7 @@ def written_values(classes: Sequence[str], site: Site) -> tuple[int, ...]:
 
     A class that the site does not label has the label of what it is part of, or the background's.
 
-    >>> from polysite.config import PhantomData
+    >>> from polysite.config.sources import PhantomData
     >>> site = Site(data=PhantomData(hospital="x"), labels={"LV": 3, "MYO": (2, 4)}, part_of={"infarct": "MYO"})
     >>> written_values(["background", "LV", "MYO", "RV", "infarct"], site)
     (0, 3, 2, 0, 2)

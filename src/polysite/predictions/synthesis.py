@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config import parse_task
+from polysite.config.site import parse_task
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.orient import canonical_affine, orientation_of, to_canonical

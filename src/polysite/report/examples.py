@@ -1,20 +1,17 @@
 """Example slices as pictures: anatomical display, one window a row, the error with its own scale."""
 
-import base64
-import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image as Picture
 
 from polysite.errors import DataError
+from polysite.report.picture import crop_to, display, png
 
 ERROR_MAP = "magma"
 MARGIN = 4
@@ -105,14 +102,6 @@ def read_example(file: Path) -> Example:
     )
 
 
-def display(array: NDArray[Any]) -> NDArray[Any]:
-    """A slice (x, y) of a RAS+ volume as rows and columns of a picture.
-
-    Radiological convention: anterior is up, and the patient's left is on the right of the picture.
-    """
-    return array[::-1, ::-1].T
-
-
 def picture_rows(
     examples: Mapping[str, Sequence[Example]], methods: Sequence[str], sites: Sequence[str]
 ) -> list[Row]:
@@ -150,7 +139,7 @@ def _row(by_method: Mapping[str, Example]) -> Row:
     window = _round_up(float(np.quantile(shown, 0.995))) if shown.size else 1.0
     inside = np.concatenate([error[first.mask] for error in errors.values()])
     limit = _round_up(float(np.quantile(inside, 0.99))) if inside.size else 1.0
-    crop = _crop(first.mask)
+    crop = crop_to(first.mask, (MARGIN, MARGIN))
 
     def grey(image: NDArray[np.float32]) -> str:
         return png(display(image[crop]) / window)
@@ -191,30 +180,7 @@ def _round_up(value: float) -> float:
     return max(ceil(100 * value - 1e-9) / 100, 0.01)
 
 
-def _crop(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    if not mask.any():
-        return slice(None), slice(None)
-    edges = []
-    for axis in (0, 1):
-        kept = np.flatnonzero(mask.any(axis=1 - axis))
-        edges.append(slice(max(int(kept[0]) - MARGIN, 0), int(kept[-1]) + MARGIN + 1))
-    return edges[0], edges[1]
-
-
 def _aspect(example: Example, crop: tuple[slice, slice]) -> float:
     """Width over height of the picture in mm."""
     n_x, n_y = example.target[crop].shape
     return float(n_x * example.spacing_mm[0] / (n_y * example.spacing_mm[1]))
-
-
-def png(values: NDArray[Any], *, colours: str | None = None) -> str:
-    """An 8-bit PNG of values in [0, 1] as a data URI; grey, or a palette of a named colour map."""
-    levels = np.round(255 * np.clip(values.astype(np.float64), 0, 1)).astype(np.uint8)
-    picture = Picture.fromarray(np.ascontiguousarray(levels))
-    if colours is not None:
-        picture.putpalette(
-            (colormaps[colours](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
-        )
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage.measure import find_contours
 
 from polysite.errors import DataError
-from polysite.report.examples import display, png
+from polysite.report.picture import crop_to, display, png
 
 MARGIN_MM = 15.0
 """What is kept around the labels when a row is cropped."""
@@ -180,14 +180,19 @@ def outline(region: NDArray[np.bool_]) -> str:
 def _figure(by_method: Mapping[str, Outlines], styles: Mapping[str, int]) -> Figure:
     first = next(iter(by_method.values()))
     same = {method: shown for method, shown in by_method.items() if _same_slices(first, shown)}
-    crop = _crop([first.truth, *(shown.predicted for shown in same.values())], first.spacing_mm)
+    labels = [first.truth, *(shown.predicted for shown in same.values())]
+    x_mm, y_mm = first.spacing_mm
+    crop = crop_to(
+        np.any([array.any(axis=0) for array in labels], axis=0),
+        (round(MARGIN_MM / x_mm), round(MARGIN_MM / y_mm)),
+    )
     low, high = first.window
 
-    def paths(labels: NDArray[np.integer[Any]]) -> list[Path2D]:
+    def paths(its: NDArray[np.integer[Any]]) -> list[Path2D]:
         return [
-            Path2D(outline(labels[crop] == value), styles[name])
+            Path2D(outline(its[crop] == value), styles[name])
             for value, name in first.names.items()
-            if (labels[crop] == value).any()
+            if (its[crop] == value).any()
         ]
 
     rows = []
@@ -225,16 +230,3 @@ def _same_slices(first: Outlines, other: Outlines) -> bool:
         and first.truth.shape == other.truth.shape
         and bool((first.truth == other.truth).all())
     )
-
-
-def _crop(labels: Sequence[NDArray[np.integer[Any]]], spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
-    """What holds every label of every slice, and a margin."""
-    anywhere = np.any([array.any(axis=0) for array in labels], axis=0)
-    if not anywhere.any():
-        return slice(None), slice(None)
-    edges = []
-    for axis, size in enumerate(spacing_mm):
-        kept = np.flatnonzero(anywhere.any(axis=1 - axis))
-        margin = round(MARGIN_MM / size)
-        edges.append(slice(max(int(kept[0]) - margin, 0), int(kept[-1]) + margin + 1))
-    return edges[0], edges[1]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from polysite.config import Section
+from polysite.config.base import Section
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn import ModuleDict
 
-from polysite.config import Site, values_of
+from polysite.config.site import Site, values_of
 from polysite.errors import ConfigError
 from polysite.losses.annotation import labelled_as
 

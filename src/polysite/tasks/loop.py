@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from polysite.config.training import Training
 from polysite.tasks.task import AfterStep, Effort, TrainingData
 
 
@@ -50,6 +51,21 @@ def train(
             after_step(model)
     model.requires_grad_(True)
     return {name: float(value) / counts[name] for name, value in sums.items()}
+
+
+def adam(networks: Mapping[str, nn.Module], training: Training) -> dict[str, Optimizer]:
+    """An optimiser for every network."""
+    return {
+        name: torch.optim.Adam(
+            network.parameters(), lr=training.learning_rate, betas=training.betas, fused=True
+        )
+        for name, network in networks.items()
+    }
+
+
+def precision(device: torch.device, training: Training) -> torch.autocast:
+    """Where a network is called: bfloat16 if the run says so."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16")
 
 
 def batches_of(data: TrainingData, effort: Effort, rng: np.random.Generator) -> Iterator[Any]:

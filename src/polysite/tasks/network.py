@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from polysite.config import Component, settings_of
+from polysite.config.base import Component, settings_of
 from polysite.errors import ConfigError
 from polysite.registry import choices, lookup
 

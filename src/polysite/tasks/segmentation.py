@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from polysite.config import Component, Name, Section, Site, Training
+from polysite.config.base import Component, Name, Section
+from polysite.config.site import Site
+from polysite.config.training import Training
 from polysite.data.frame import about_centre, pair, unframe
 from polysite.errors import ConfigError
 from polysite.losses.supervised import cross_entropy, dice_loss
@@ -26,7 +28,7 @@ from polysite.networks.segmented import Segmented
 from polysite.seeds import derive, numpy_stream, torch_stream
 from polysite.tasks.augment import Augment
 from polysite.tasks.labelling import BACKGROUND, labelling
-from polysite.tasks.loop import batches_of, descend, shadow, train
+from polysite.tasks.loop import adam, batches_of, descend, precision, shadow, train
 from polysite.tasks.network import network_of
 from polysite.tasks.overlap import dice_scores
 from polysite.tasks.task import AfterStep, Effort, Guide, Pass, Penalty
@@ -160,12 +162,7 @@ class Segmentation:
 
     def optimisers(self, model: nn.Module) -> dict[str, Optimizer]:
         """Adam."""
-        return {
-            name: torch.optim.Adam(
-                network.parameters(), lr=self.training.learning_rate, betas=self.training.betas, fused=True
-            )
-            for name, network in self.networks(model).items()
-        }
+        return adam(self.networks(model), self.training)
 
     # --- data -------------------------------------------------------------------------------------------
 
@@ -257,9 +254,7 @@ class Segmentation:
         return again
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.training.precision == "bfloat16"
-        )
+        return precision(self.device, self.training)
 
     # --- use --------------------------------------------------------------------------------------------
 

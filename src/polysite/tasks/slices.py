@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polysite.config import parse_task
+from polysite.config.site import parse_task
 from polysite.data.cache import PreparedCase
 from polysite.data.sampling import SliceSampler
 

@@ -15,7 +15,9 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from polysite.config import Component, Section, Site, Training, parse_task
+from polysite.config.base import Component, Section
+from polysite.config.site import Site, parse_task
+from polysite.config.training import Training
 from polysite.data.cache import PreparedCase
 from polysite.data.sampling import frame, unframe
 from polysite.networks.arrange import arrange
@@ -23,7 +25,7 @@ from polysite.networks.discriminator import Discriminator
 from polysite.networks.dropout import seed_dropout
 from polysite.networks.initialise import initialise
 from polysite.seeds import derive, numpy_stream, torch_stream
-from polysite.tasks.loop import batches_of, descend, shadow, train
+from polysite.tasks.loop import adam, batches_of, descend, precision, shadow, train
 from polysite.tasks.network import network_of
 from polysite.tasks.slices import Batch, PooledSlices, SiteSlices
 from polysite.tasks.task import AfterStep, Effort, Guide, Pass, Penalty
@@ -145,12 +147,7 @@ class Synthesis:
 
     def optimisers(self, model: nn.Module) -> dict[str, Optimizer]:
         """Adam for every network."""
-        return {
-            name: torch.optim.Adam(
-                network.parameters(), lr=self.training.learning_rate, betas=self.training.betas, fused=True
-            )
-            for name, network in self.networks(model).items()
-        }
+        return adam(self.networks(model), self.training)
 
     # --- data -------------------------------------------------------------------------------------------
 
@@ -260,9 +257,7 @@ class Synthesis:
         }
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.training.precision == "bfloat16"
-        )
+        return precision(self.device, self.training)
 
     # --- use --------------------------------------------------------------------------------------------
 

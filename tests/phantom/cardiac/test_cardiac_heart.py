@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from polysite.phantom.cardiac.heart import GROUPS, LEVELS, Heart, draw_heart, surfaces, truth, volume_ml
+from polysite.phantom.cardiac.heart import LEVELS, Heart, draw_heart, surfaces, truth, volume_ml
 
+GROUPS = ("healthy", "dilated", "hypertrophic", "infarcted")
 HEARTS = [draw_heart(np.random.default_rng(seed), group) for group in GROUPS for seed in range(8)]
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 Table = NDArray[np.float64]
 
-GROUPS = ("healthy", "dilated", "hypertrophic", "infarcted")
 FRAMES = ("ED", "ES")
 N_ANGLES = 128
 ANGLES = np.arange(N_ANGLES) * 360.0 / N_ANGLES

@@ -1,0 +1,78 @@
+"""How scans become normalised volumes on one grid."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from polysite.config.base import Name, Section
+
+Goal = Literal["synthesis", "segmentation"]
+Axes = Literal["canonical", "slices"]
+Normalisation = Literal["range", "zscore"]
+Mask = Literal["foreground", "nonzero", "none"]
+Spacing = Annotated[float, Field(ge=0.1, le=50)]
+Spacings = tuple[Spacing | None, Spacing | None, Spacing | None]
+Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
+class Prepare(Section):
+    """From scans to normalised volumes on one grid."""
+
+    reference: Name | None = Field(
+        default=None,
+        description="contrast whose grid the others are brought to; default: the first that a case has",
+    )
+    registration: Literal["auto", "always", "never"] = Field(
+        default="auto", description="rigid registration to the reference; auto: where the grids differ"
+    )
+    axes: Axes | None = Field(
+        default=None,
+        description="`canonical`: x, y, z are the axes nearest to right, anterior, superior; `slices`: z is across "
+        "the slices, also of an oblique stack; default: `canonical` for synthesis, `slices` for segmentation",
+    )
+    spacing_mm: Spacings | None = Field(
+        default=None,
+        description="resample the reference grid to this voxel size (x, y, z); `null` in the list keeps an axis; "
+        "default: all kept for synthesis, `[1.25, 1.25, null]` for segmentation",
+    )
+    percentiles: tuple[Percentile, Percentile] = Field(
+        default=(0.0, 99.5), description="of the voxels inside the mask; beyond is clipped"
+    )
+    normalisation: Normalisation | None = Field(
+        default=None,
+        description="`range`: the percentiles become -1 and 1; `zscore`: mean 0 and standard deviation 1 of the "
+        "voxels inside the mask, after clipping; default: `range` for synthesis, `zscore` for segmentation",
+    )
+    mask: Mask | None = Field(
+        default=None,
+        description="`foreground`: the head; `nonzero`: voxels other than 0; `none`: the whole volume; default: "
+        "`foreground` for synthesis, `none` for segmentation",
+    )
+
+    @field_validator("percentiles")
+    @classmethod
+    def _rising(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        low, high = percentiles
+        if low >= high:
+            raise ValueError(f"the lower one comes first, not [{low:g}, {high:g}]")
+        return percentiles
+
+    def decided(self, goal: Goal) -> "Preparation":
+        """The same settings with every default that depends on the goal filled in."""
+        usual = {
+            "synthesis": Preparation(),
+            "segmentation": Preparation(
+                axes="slices", spacing_mm=(1.25, 1.25, None), normalisation="zscore", mask="none"
+            ),
+        }[goal]
+        own = {name: value for name, value in self if value is not None}
+        return usual.model_copy(update=own)
+
+
+class Preparation(Prepare):
+    """Settings of the preparation with nothing left open."""
+
+    axes: Axes = "canonical"
+    spacing_mm: Spacings = (None, None, None)
+    normalisation: Normalisation = "range"
+    mask: Mask = "foreground"

@@ -1,0 +1,151 @@
+"""One YAML file describes a run; this is its model. ``polysite.recipe`` reads it.
+
+Sections that name a registered class (``task``, ``network``, ``algorithm``, ``engine``) are checked against
+that class's own ``Settings``, so a new method brings its settings along in its own file.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from polysite.config.base import Component, Name, Section, anchored, at, expand
+from polysite.config.prepare import Prepare
+from polysite.config.site import Site, parse_task
+from polysite.config.sources import PhantomData
+from polysite.config.training import Training
+from polysite.errors import ConfigError
+
+RESERVED_SITE = "pooled"
+"""The name under which all data in one place takes part."""
+
+
+class Split(Section):
+    """Subjects for validation and test: fractions, or the subjects themselves."""
+
+    validation: float = Field(default=0.0, ge=0, lt=1)
+    test: float = Field(default=0.25, ge=0, lt=1)
+    subjects: dict[Name, dict[Literal["train", "validation", "test"], tuple[str, ...]]] = Field(
+        default={}, description="site -> split -> subjects; a site named here is split exactly so"
+    )
+
+    @model_validator(mode="after")
+    def _some_left(self) -> "Split":
+        if self.validation + self.test > 1:
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} leave nobody for training; "
+                "their sum must be at most 1"
+            )
+        return self
+
+
+class Evaluate(Section):
+    """How predictions are scored."""
+
+    mask: Literal["foreground", "none"] = "foreground"
+    split: Literal["test", "validation", "train"] = "test"
+
+
+GOALS = {"synthesis": "tasks", "segmentation": "labels"}
+"""Task -> the key by which a site says what it wants to learn."""
+
+
+class Run(Section):
+    """A whole run."""
+
+    name: Name
+    label: str | None = Field(
+        default=None, description="the method's name in reports; default: the algorithm's"
+    )
+    seed: int = Field(default=7, ge=0, lt=2**63)
+    device: str = Field(
+        default="cpu", pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$", description="cpu, cuda, cuda:1 … or mps"
+    )
+    cache: Path = Field(
+        default=Path(".polysite-cache"), description="folder of prepared cases and phantoms, shared by runs"
+    )
+    contrasts: tuple[Name, ...] = Field(min_length=1, description="in the order of the networks' codes")
+    sites: dict[Name, Site] = Field(min_length=1)
+    task: Component = Component(name="synthesis")
+    network: Component = Component(name="pflsynth")
+    algorithm: Component = Component(name="pflsynth")
+    training: Training = Training()
+    prepare: Prepare = Prepare()
+    split: Split = Split()
+    evaluate: Evaluate = Evaluate()
+    engine: Component = Component(name="here")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Run":
+        known = ", ".join(self.contrasts)
+        if len(set(self.contrasts)) < len(self.contrasts):
+            raise at(["contrasts"], f"lists one twice: {known}")
+        sections: list[tuple[tuple[str, ...], Prepare | None]] = [(("prepare",), self.prepare)]
+        sections += [(("sites", name, "prepare"), site.prepare) for name, site in self.sites.items()]
+        for section, prepare in sections:
+            if prepare and prepare.reference is not None and prepare.reference not in self.contrasts:
+                raise at([*section, "reference"], f"{prepare.reference!r} is not among `contrasts` ({known})")
+        goal = GOALS.get(self.task.name)
+        for name, site in self.sites.items():
+            if goal and not getattr(site, goal):
+                raise at(
+                    ["sites", name],
+                    f"needs `{goal}`, because the run's task is {self.task.name}",
+                )
+            if name == RESERVED_SITE:
+                raise at(["sites", name], f"a site cannot be called {name!r}: it names all data in one place")
+            for text in site.tasks:
+                for contrast in parse_task(text):
+                    if contrast not in self.contrasts:
+                        raise at(
+                            ["sites", name, "tasks"],
+                            f"{contrast!r} in {text!r} is not among `contrasts` ({known})",
+                        )
+            for key in ("contrasts", "label_images", "frames"):
+                given = getattr(site.data, key, None)
+                for contrast in given if isinstance(given, dict) else ():
+                    if contrast not in self.contrasts:
+                        raise at(
+                            ["sites", name, "data", key, contrast],
+                            f"{contrast!r} is not among `contrasts` ({known})",
+                        )
+        for name in self.split.subjects:
+            if name not in self.sites:
+                raise at(
+                    ["split", "subjects", name],
+                    f"{name!r} is not a site; choose one of: {', '.join(self.sites)}",
+                )
+        return self
+
+    @property
+    def method(self) -> str:
+        """The method's name in tables and reports."""
+        preset = self.algorithm.settings.get("preset")
+        return self.label or (f"{self.algorithm.name}-{preset}" if preset else self.algorithm.name)
+
+    def cache_folder(self) -> Path:
+        """The cache with ``${VARIABLE}`` and ``~`` replaced."""
+        try:
+            return expand(self.cache)
+        except ConfigError as error:
+            raise ConfigError(f"cache: {error}") from error
+
+    def anchored(self) -> "Run":
+        """The same run for a folder that is continued from anywhere: relative paths from the current directory."""
+        sites = {
+            name: site
+            if isinstance(site.data, PhantomData)
+            else site.model_copy(
+                update={"data": site.data.model_copy(update={"path": anchored(site.data.path)})}
+            )
+            for name, site in self.sites.items()
+        }
+        return self.model_copy(update={"sites": sites, "cache": anchored(self.cache)})
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the trained models (not label, cache, device or engine)."""
+        content = self.model_dump(mode="json", exclude={"label", "cache", "device", "engine", "evaluate"})
+        content["order"] = list(self.sites)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
