@@ -56,6 +56,8 @@ class CubeData:
 class Cubes:
     """Polysite's task protocol over :class:`Model`."""
 
+    gives_features = True
+
     class Settings(Section):
         pass
 

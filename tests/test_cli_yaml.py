@@ -62,6 +62,12 @@ def run_yaml(clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         ("{name: pflsynth}", "pflsynth", ["run.yaml:13: algorithm", "mapping"]),
         ("{name: pflsynth}", "{name: pflsynth, shared: [nowhere]}", ["algorithm.shared", "'nowhere'"]),
         (
+            "{name: pflsynth}",
+            "{name: fedavg, private: [discriminator.*]}",
+            ["algorithm.private: no tensor is called 'discriminator.*'", "discriminators.T1w-T2w, "],
+        ),
+        ("{name: pflsynth}", "{name: moon}", ["algorithm.name: moon compares features"]),
+        (
             BRIDGE,
             "{format: bids, path: data/nowhere}",
             ["data/nowhere: no such folder", "sites.bridge.data.path"],

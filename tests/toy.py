@@ -65,6 +65,8 @@ class ToyData:
 class Toy:
     """Polysite's task protocol over :class:`ToyModel`."""
 
+    gives_features = True
+
     class Settings(Section):
         size: int = 3
         noisy: bool = False

@@ -160,13 +160,12 @@ def frame(image, predicted_ml, true_ml, **values):
     )
 
 
-def test_the_ejection_fraction_is_that_of_the_largest_and_the_smallest_true_ventricle():
-    # the names of the images say nothing, and a prediction does not choose
-    rows = [frame("a", 90.0, 60.0), frame("b", 100.0, 150.0), frame("c", 200.0, 100.0)]
-    rows.append(frame("b", 1.0, 1.0, task="MYO"))
+def test_the_ejection_fraction_goes_from_end_diastole_to_end_systole_whatever_else_was_scanned():
+    rows = [frame("ES", 90.0, 60.0), frame("ED", 100.0, 150.0), frame("LGE", 300.0, 10.0)]
+    rows.append(frame("ED", 1.0, 1.0, task="MYO"))
     found = with_ejection_fraction(rows)
     (row,) = [row for row in found if row.metrics["ef_error_percent"] is not None]
-    assert (row.image, row.task) == ("a", "LV")
+    assert (row.image, row.task) == ("ES", "LV")
     assert row.details["true_ef_percent"] == pytest.approx(60.0)
     assert row.details["ef_percent"] == pytest.approx(10.0)
     assert row.metrics["ef_error_percent"] == pytest.approx(50.0)
@@ -177,6 +176,7 @@ def test_the_ejection_fraction_is_that_of_the_largest_and_the_smallest_true_vent
     "rows",
     [
         [frame("ED", 100.0, 100.0)],
+        [frame("ED", 100.0, 100.0), frame("LGE", 50.0, 50.0)],
         [frame("ED", 100.0, 100.0), frame("ED", 50.0, 50.0, subject="sub-02")],
         [frame("ED", 100.0, 100.0), frame("ES", 50.0, 50.0, session="2")],
         [frame(image, 100.0, 100.0, task="RV") for image in ("ED", "ES")],

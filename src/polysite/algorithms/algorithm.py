@@ -74,6 +74,8 @@ class Algorithm:
     """Preset name -> defaults of the run below the user's own values; the first is the default."""
     pools_data: ClassVar[bool] = False
     """True for the centralised reference, which breaks the federation's rule on purpose."""
+    compares_features: ClassVar[bool] = False
+    """True where a method needs a task whose networks give features."""
 
     class Settings(Section):
         """Settings that every algorithm has."""

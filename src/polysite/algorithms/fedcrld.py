@@ -56,6 +56,8 @@ class FedCRLD(Algorithm):
         },
     }
 
+    compares_features = True
+
     class Settings(Algorithm.Settings):
         """Settings of FedCRLD; a weight of 0 switches its term off."""
 

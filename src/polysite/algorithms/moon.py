@@ -29,6 +29,7 @@ class Moon(Algorithm):
         mu: float = Field(default=1.0, ge=0, description="weight of the contrastive loss")
         temperature: float = Field(default=0.5, gt=0, description="τ of the contrastive loss")
 
+    compares_features = True
     settings: "Moon.Settings"
 
     def local(

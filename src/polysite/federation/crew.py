@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Algorithm
 from polysite.config.base import settings_of
 from polysite.config.run import Run
-from polysite.errors import DataError
+from polysite.errors import ConfigError, DataError
 from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan, site_plan
 from polysite.federation.site import Site, Slot
@@ -42,13 +43,22 @@ def make_task(run: Run) -> Task:
 
 
 def make_algorithm(run: Run, task: Task) -> Algorithm:
-    """The run's algorithm; what the task cannot share is private in addition to what the settings say."""
+    """The run's algorithm; what the task cannot share is private in addition to what the settings say.
+
+    Raises
+    ------
+    ConfigError
+        If it compares features and the task has none.
+    """
     settings = settings_of("algorithms", run.algorithm)
     private = (*settings.private, *task.private())
-    algorithm: Algorithm = lookup("algorithms", run.algorithm.name)(
-        settings.model_copy(update={"private": private})
-    )
-    return algorithm
+    kind: type[Algorithm] = lookup("algorithms", run.algorithm.name)
+    if kind.compares_features and not task.gives_features:
+        raise ConfigError(
+            f"algorithm.name: {run.algorithm.name} compares features, and the networks for {run.task.name} give "
+            "none; use it for segmentation, or choose another method"
+        )
+    return kind(settings.model_copy(update={"private": private}))
 
 
 def participants(run: Run, algorithm: Algorithm) -> list[str]:
@@ -57,14 +67,35 @@ def participants(run: Run, algorithm: Algorithm) -> list[str]:
 
 
 def make_plans(run: Run, task: Task, algorithm: Algorithm) -> dict[str, SitePlan]:
-    """The share plan of every participant, from models without memory."""
+    """The share plan of every participant, from models without memory.
+
+    Raises
+    ------
+    ConfigError
+        If a pattern of the user's own in ``algorithm.private`` fits no name: what it was meant for would leave.
+    """
     with torch.device("meta"):
-        return {
+        plans = {
             name: site_plan(
                 task, algorithm, task.build(None if name == POOLED else name, None, device="meta")
             )
             for name in participants(run, algorithm)
         }
+    _require_fitting(algorithm, plans)
+    return plans
+
+
+def _require_fitting(algorithm: Algorithm, plans: Mapping[str, SitePlan]) -> None:
+    """Refuse a private pattern that nothing fits, unless every run has it."""
+    names = {name for plan in plans.values() for name in (*plan.shared, *plan.private)}
+    usual = Algorithm.Settings.model_fields["private"].default
+    for pattern in algorithm.settings.private:
+        if pattern not in usual and not any(fnmatchcase(name, pattern) for name in names):
+            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise ConfigError(
+                f"algorithm.private: no tensor is called {pattern!r}, so nothing would stay because of it; names begin "
+                f"with {', '.join(parts)}"
+            )
 
 
 @dataclass

@@ -21,6 +21,8 @@ Region = NDArray[np.bool_]
 PERCENTILE = 95.0
 VENTRICLE = "LV"
 """The class whose volumes give the ejection fraction."""
+END_DIASTOLE, END_SYSTOLE = "ED", "ES"
+"""The images that it is taken from."""
 
 
 @dataclass(frozen=True)
@@ -126,36 +128,34 @@ def ejection_fraction(diastolic_ml: float, systolic_ml: float) -> float | None:
 
 
 def with_ejection_fraction(scores: Sequence[Score]) -> list[Score]:
-    """Segmentation scores with the ejection fraction of every visit that has at least two scored images.
+    """Segmentation scores with the ejection fraction of every visit that has the images ``ED`` and ``ES``.
 
-    End-diastole is the image whose true left ventricle is the largest, end-systole the smallest, for the
-    truth and the prediction alike. The values stand once, in the ventricle's score at end-systole.
+    The names decide, because a visit may have further images (late enhancement) whose ventricles are no
+    other moment of the same beat. The values stand once, in the ventricle's score at end-systole.
     """
-    visits: dict[tuple[object, ...], list[Score]] = defaultdict(list)
+    visits: dict[tuple[object, ...], dict[str, Score]] = defaultdict(dict)
     for row in scores:
         if row.task == VENTRICLE:
-            visits[row.method, row.seed, row.site, row.subject, row.session].append(row)
-    completed = {row.key: row for rows in visits.values() for row in _completed(rows)}
+            visits[row.method, row.seed, row.site, row.subject, row.session][row.image] = row
+    completed = {
+        by_image[END_SYSTOLE].key: _completed(by_image[END_DIASTOLE], by_image[END_SYSTOLE])
+        for by_image in visits.values()
+        if {END_DIASTOLE, END_SYSTOLE} <= set(by_image)
+    }
     return [completed.get(row.key, row) for row in scores]
 
 
-def _completed(rows: Sequence[Score]) -> list[Score]:
-    if len(rows) < 2:
-        return []
-    ordered = sorted(rows, key=lambda row: _volume(row, "true_volume_ml"))
-    systole, diastole = ordered[0], ordered[-1]
+def _completed(diastole: Score, systole: Score) -> Score:
     predicted, true = (
         ejection_fraction(_volume(diastole, name), _volume(systole, name))
         for name in ("volume_ml", "true_volume_ml")
     )
     error = None if predicted is None or true is None else abs(predicted - true)
-    return [
-        replace(
-            systole,
-            metrics={**systole.metrics, "ef_error_percent": error},
-            details={**systole.details, "ef_percent": predicted, "true_ef_percent": true},
-        )
-    ]
+    return replace(
+        systole,
+        metrics={**systole.metrics, "ef_error_percent": error},
+        details={**systole.details, "ef_percent": predicted, "true_ef_percent": true},
+    )
 
 
 def _volume(row: Score, name: str) -> float:

@@ -5,7 +5,7 @@ other; where a site labels only some classes, its labels are compared with sums 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -71,6 +71,8 @@ class Segmentation:
     ConfigError
         If a site's labels do not fit the classes, or the network is for another task.
     """
+
+    gives_features: ClassVar[bool] = True
 
     class Settings(Section):
         """Settings of the task."""

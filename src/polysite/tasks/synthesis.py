@@ -6,7 +6,7 @@ Losses and steps as in Dalmaz et al. (Medical Image Analysis 2024), section 3: l
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -76,6 +76,8 @@ class Synthesis:
     sites : mapping of str to Site
         With their tasks; the order of the sites is the order of their codes.
     """
+
+    gives_features: ClassVar[bool] = False
 
     class Settings(Section):
         """Settings of the task."""

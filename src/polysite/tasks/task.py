@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -59,6 +59,9 @@ class Effort:
 
 class Task(Protocol):
     """A kind of problem (synthesis, segmentation): builds a site's model, trains it and applies it."""
+
+    gives_features: ClassVar[bool]
+    """Whether a pass of the networks for this task gives features, which some methods compare."""
 
     def build(self, site: str | None, seed: int | None, device: str | None = None) -> nn.Module:
         """A site's model (``None``: one for all sites' data), initialised from a seed.
