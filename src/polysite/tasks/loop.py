@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polysite.config.training import Training
+from polysite.tasks.ahead import ahead
 from polysite.tasks.task import AfterStep, Effort, TrainingData
 
 
@@ -43,12 +45,13 @@ def train(
             group["lr"] = learning_rate
     sums: dict[str, Tensor] = {}
     counts: defaultdict[str, int] = defaultdict(int)
-    for batch in batches:
-        for name, value in step(batch).items():
-            sums[name] = sums[name] + value if name in sums else value
-            counts[name] += 1
-        if after_step is not None:
-            after_step(model)
+    with closing(ahead(batches)) as coming:
+        for batch in coming:
+            for name, value in step(batch).items():
+                sums[name] = sums[name] + value if name in sums else value
+                counts[name] += 1
+            if after_step is not None:
+                after_step(model)
     model.requires_grad_(True)
     return {name: float(value) / counts[name] for name, value in sums.items()}
 
