@@ -1,12 +1,16 @@
 """What can be wrong in a run folder: one clear message, a status other than 0, nothing half-written."""
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 from command import polysite, refused, well
+from polysite.config.run import digest_of
+from polysite.run import open_run
 
 
 @pytest.fixture
@@ -69,6 +73,20 @@ def test_a_damaged_model_is_written_again_by_resume(copy):
     cut(path)
     well("train", "--resume", copy)
     assert path.read_bytes() == whole
+
+
+def test_a_folder_from_before_a_setting_existed_is_still_itself(copy):
+    """Upgrading must not lock anybody out of a trained model: what the file does not name is not in its digest."""
+    swap("  validation_slices: 16\n", "", copy / "config.yaml")
+    refused("evaluate", copy, says=["was edited after the run began"])
+    digest = digest_of(yaml.safe_load((copy / "config.yaml").read_text()))
+    record = json.loads((copy / "environment.json").read_text())
+    (copy / "environment.json").write_text(json.dumps({**record, "run": digest}))
+    before = (copy / "scores.csv").read_bytes()
+    well("evaluate", copy)
+    assert (copy / "scores.csv").read_bytes() == before
+    assert open_run(copy).training.validation_slices == 16
+    assert open_run(copy).digest() == digest
 
 
 def test_a_damaged_prepared_case_is_prepared_again(clinic, trained, tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 from polysite import recipe
 from polysite.cases import Progress, find_cases, prepare_cases, require_usable, split_cases
 from polysite.config.base import settings_of
-from polysite.config.run import Run
+from polysite.config.run import Run, digest_of
 from polysite.data.cache import PreparedCase
 from polysite.data.split import save_splits
 from polysite.errors import CheckpointError, ConfigError, DataError
@@ -112,7 +112,7 @@ def open_run(folder: Path) -> Run:
         raise CheckpointError(f"{folder}: is no run folder: {what}; `polysite train --out` makes one")
     try:
         raw, node = recipe.read_yaml(path)
-        run = recipe.build(raw, str(path), node)
+        run = recipe.build(raw, str(path), node).known_by(digest_of(raw))
     except ConfigError as error:
         raise CheckpointError(f"{error}\nrestore {path} from a backup") from error
     require_same_run(folder, run)

@@ -6,10 +6,11 @@ that class's own ``Settings``, so a new method brings its settings along in its 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from polysite.config.base import Component, Name, Section, anchored, at, expand
 from polysite.config.prepare import Prepare
@@ -20,6 +21,10 @@ from polysite.errors import ConfigError
 
 RESERVED_SITE = "pooled"
 """The name under which all data in one place takes part."""
+
+
+UNDECISIVE = ("label", "cache", "device", "engine", "evaluate")
+"""Keys that decide nothing about the trained models."""
 
 
 class Split(Section):
@@ -76,6 +81,7 @@ class Run(Section):
     split: Split = Split()
     evaluate: Evaluate = Evaluate()
     engine: Component = Component(name="here")
+    _known_by: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Run":
@@ -145,7 +151,22 @@ class Run(Section):
         return self.model_copy(update={"sites": sites, "cache": anchored(self.cache)})
 
     def digest(self) -> str:
-        """SHA-256 of everything that decides the trained models (not label, cache, device or engine)."""
-        content = self.model_dump(mode="json", exclude={"label", "cache", "device", "engine", "evaluate"})
-        content["order"] = list(self.sites)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """What the run is known by: see :func:`digest_of`."""
+        return self._known_by or digest_of(self.model_dump(mode="json"))
+
+    def known_by(self, digest: str) -> "Run":
+        """The same run under the digest that its folder was made with, when settings of today did not exist."""
+        run = self.model_copy()
+        run._known_by = digest
+        return run
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of everything in a run's mapping that decides the trained models.
+
+    Of a run folder it is taken from the file as it stands: settings that came later are not in it, so a folder is
+    still itself after an upgrade.
+    """
+    decisive = {key: value for key, value in content.items() if key not in UNDECISIVE}
+    decisive["order"] = list(content["sites"])
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
