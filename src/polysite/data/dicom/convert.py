@@ -136,7 +136,7 @@ def _bring(
     _refuse(work.errors)
     for number, (key, contrast, one) in enumerate(chosen, start=1):
         if progress and not _kept(work, _place(key, contrast), _fingerprint(names, found.root, one)):
-            progress(f"converting series {number} of {len(chosen)}: {key} {contrast}")
+            progress(f"converting {key} {contrast} ({number} of {len(chosen)})")
         _convert_one(data, names, work, found.root, key, contrast, one)
     _refuse(work.errors)
     if not work.entries:
