@@ -105,10 +105,21 @@ def _sources(stack: Stack) -> tuple[Sequence[Any], list[int]]:
     """The source's data sets without pixels, and for each of their frames the slice that it is."""
     if len({piece.path for piece in stack.slices}) == 1:
         by_frame = sorted(range(len(stack.slices)), key=lambda index: stack.slices[index].frame.index)
-        return [read_whole(stack.slices[0].path)], by_frame
+        whole = read_whole(stack.slices[0].path)
+        if len(stack.slices) > 1:
+            _share(whole)
+        return [whole], by_frame
     sources = []
     for piece in stack.slices:
         source = read_whole(piece.path)
         del source.PixelData
         sources.append(source)
     return sources, list(range(len(sources)))
+
+
+def _share(whole: Any) -> None:
+    """Say for all frames what each of them says alike: highdicom looks for it there, vendors write it a frame."""
+    shared, first = whole.SharedFunctionalGroupsSequence[0], whole.PerFrameFunctionalGroupsSequence[0]
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if keyword not in shared and keyword in first:
+            setattr(shared, keyword, first[keyword].value)

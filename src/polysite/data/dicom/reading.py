@@ -1,5 +1,6 @@
 """One DICOM file read with care: never without bound, never a word of its content in a message."""
 
+import logging
 import os
 import warnings
 import zlib
@@ -51,10 +52,18 @@ def require_pydicom() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warning of the libraries gets out: they quote values and file names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """No warning or log of the libraries gets out: they quote values and file names."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    passing = [logger.propagate for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.propagate = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, passed in zip(loggers, passing, strict=True):
+            logger.propagate = passed
 
 
 @contextmanager

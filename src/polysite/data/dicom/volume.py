@@ -28,7 +28,7 @@ def read_series(series: Series, contrast: str | None = None) -> tuple[Image, Sta
     """
     stack = stack_of(series)
     numbers = {listed.path: number for number, listed, _ in series.files}
-    array = np.empty(stack.shape, np.float32)
+    array = None
     held: dict[object, Values] = {}
     for index, piece in enumerate(stack.slices):
         if piece.path not in held:
@@ -43,7 +43,10 @@ def read_series(series: Series, contrast: str | None = None) -> tuple[Image, Sta
                 raise DataError(
                     f"file {numbers[piece.path]} of it cannot be read: {error.strerror}"
                 ) from None
+        if array is None:  # not before a file has shown that its header tells the truth about its size
+            array = np.empty(stack.shape, np.float32)
         array[:, :, index] = held[piece.path][piece.frame.index].T
+    assert array is not None
     if not np.isfinite(array).all():
         raise DataError("its rescaled values are too large for an image; the header is damaged")
     return Image(array, stack.affine, contrast, notes=stack.notes), stack
