@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pydicom
 import pytest
 import yaml
 
-from command import polysite, well
+from command import polysite, refused, well
 from dicom_files import lps, ras, write_series
 from heads import head
 
@@ -291,3 +292,12 @@ def test_the_user_s_own_screen_shows_which_series_is_which(clinic):
     assert f"t1_tse {MARK}".replace("t1", "T1") in shown
     assert "24×20" in shown
     assert "6 MR series in 61 files" in shown
+
+
+def test_without_the_extra_it_is_named(clinic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    for command in (
+        ("dicom", clinic / "pacs"),
+        ("check", clinic / "run.yaml", "--set", f"cache={clinic}/other"),
+    ):
+        refused(*command, says=["pip install 'polysite[dicom]'"], status=2)

@@ -183,8 +183,15 @@ def _drop_copies(series: Series) -> None:
     files = []
     for entry in series.files:
         first = kept.setdefault(entry[2].instance, entry)
-        if first is entry or not filecmp.cmp(first[1].path, entry[1].path, shallow=False):
+        if first is entry or not _same_bytes(first[1].path, entry[1].path):
             files.append(entry)
         else:
             series.n_copies += 1
     series.files = files
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return False  # the error would name the file; read again for its pixels, it is told of by its number
