@@ -8,12 +8,13 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from polysite.config.run import Run
 from polysite.config.site import Site, parse_task
-from polysite.config.sources import BidsData, PhantomData
+from polysite.config.sources import BidsData, DicomData, PhantomData
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.check import check_found
@@ -30,12 +31,14 @@ Progress = Callable[[str], None]
 def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Case]]:
     """Every site's cases; no image is opened. Phantom hospitals that are not in the cache yet are made."""
     make_phantoms(run, progress)
-    return {name: find_site(name, site, run) for name, site in run.sites.items()}
+    return {name: find_site(name, site, run, progress) for name, site in run.sites.items()}
 
 
-def find_site(name: str, site: Site, run: Run) -> list[Case]:
+def find_site(name: str, site: Site, run: Run, progress: Progress | None = None) -> list[Case]:
     """One site's cases."""
     data, contrasts = site.data, run.contrasts
+    if isinstance(data, DicomData):
+        return _find_dicom(name, data, run, progress)
     if isinstance(data, PhantomData):
         contrasts = _images_of(name, data, run)
         data = phantom_as_bids(data, run.cache_folder())
@@ -44,6 +47,33 @@ def find_site(name: str, site: Site, run: Run) -> list[Case]:
     except ConfigError as error:
         raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases
+
+
+def _find_dicom(name: str, data: DicomData, run: Run, progress: Progress | None) -> list[Case]:
+    """The cases of a DICOM folder, converted into the cache where that was not done yet."""
+    from polysite.data.dicom.convert import convert
+
+    try:
+        converted = convert(
+            data, run.cache_folder(), None if progress is None else lambda text: progress(f"{name}: {text}")
+        )
+    except ConfigError as error:
+        raise ConfigError(f"sites.{name}.data: {error}") from error
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    contrasts = [contrast for contrast in run.contrasts if contrast in data.contrasts]
+    cases: list[Case] = lookup("readers", "bids")(
+        name, BidsData(path=converted.folder, contrasts=converted.endings), contrasts
+    )
+    general = converted.notes.get("", ())
+    return [
+        replace(
+            case,
+            root=converted.people,
+            notes=(*case.notes, *converted.notes.get(case.key, ()), *(general if number == 0 else ())),
+        )
+        for number, case in enumerate(cases)
+    ]
 
 
 def phantom_as_bids(data: PhantomData, cache: Path) -> BidsData:

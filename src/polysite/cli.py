@@ -160,6 +160,27 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
 
 
 @app.command()
+def dicom(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="a folder of DICOM files, or one file")],
+    files: Annotated[bool, typer.Option("--files", help="list the files that cannot be read, too")] = False,
+) -> None:
+    """List the MR series of a folder, on this screen alone, to write the patterns of a run's YAML by."""
+    from polysite.data.dicom.listing import bad_files, look, series_rows
+    from polysite.progress import console, telling
+    from polysite.tables import plain_table
+
+    with telling(console()) as tell:
+        found = look(path, tell)
+    _print(plain_table(*series_rows(found)))
+    if files and found.damaged:
+        _print(plain_table(*bad_files(found)))
+    typer.echo(
+        f"{len(found.series)} MR series in {len(found.files)} files; {found.n_other} DICOM files of another kind, "
+        f"{found.n_not_dicom} files that are not DICOM, {len(found.damaged)} damaged"
+    )
+
+
+@app.command()
 def prepare(run_file: RunFile, set_: Overrides = None) -> None:
     """Prepare all cases now (orientation, registration, mask, normalisation); training does it otherwise."""
     from polysite.cases import find_cases, prepare_cases, split_cases
@@ -294,18 +315,26 @@ def evaluate(folder: RunFolder, device: Device = None) -> None:
 @app.command()
 def predict(
     folder: RunFolder,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="a volume or a BIDS folder")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="a volume, a DICOM series (folder or file) or a BIDS folder")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="a .nii.gz file, or a folder for a BIDS folder")],
     site: Annotated[str, typer.Option(help="whose model")],
     task: Annotated[
         str | None, typer.Option(help="SOURCE->TARGET, or an image's name; default: by the file's name")
     ] = None,
     device: Device = None,
+    dicom_: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom", metavar="PATH", help="folder to make for the result as DICOM of the input's patient"
+        ),
+    ] = None,
 ) -> None:
     """Apply a model to whole volumes: the result lies on the input's own grid."""
     from polysite.predictions import predict as run_prediction
 
-    for path in run_prediction(folder, site, source, out, task, device=device):
+    for path in run_prediction(folder, site, source, out, task, device=device, dicom=dicom_):
         typer.echo(f"{path}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-FORMATS = ("bids", "table", "files", "phantom")
+FORMATS = ("bids", "table", "files", "dicom", "phantom")
 Given = Mapping[tuple[str, ...], str]
 """Key that came from ``--set`` -> its text."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from polysite.data.cache import PreparedCase
@@ -79,3 +80,11 @@ def registration_table(cases: Sequence[PreparedCase]) -> Table | None:
                 moved["warning"] or "",
             )
     return table if table.rows else None
+
+
+def plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Texts as a table; nothing in them is taken for markup."""
+    table = Table(*titles, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

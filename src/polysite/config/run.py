@@ -144,7 +144,15 @@ class Run(Section):
             name: site
             if isinstance(site.data, PhantomData)
             else site.model_copy(
-                update={"data": site.data.model_copy(update={"path": anchored(site.data.path)})}
+                update={
+                    "data": site.data.model_copy(
+                        update={
+                            name: anchored(path)
+                            for name in ("path", "secret", "key")
+                            if isinstance(path := getattr(site.data, name, None), Path)
+                        }
+                    )
+                }
             )
             for name, site in self.sites.items()
         }

@@ -1,11 +1,19 @@
 """Where a site's scans come from: one class for each format of data."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from polysite.config.base import Name, Section, expand
+
+Patterns = Annotated[str, Field(min_length=1, max_length=128)]
+ACQUISITION = (
+    "Manufacturer", "ManufacturersModelName", "MagneticFieldStrength", "MRAcquisitionType", "ScanningSequence",
+    "SequenceVariant", "SequenceName", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "SliceThickness",
+)  # fmt: skip
+"""What a DICOM series can be chosen by: BIDS' names and units."""
 
 
 class _Folder(Section):
@@ -82,6 +90,66 @@ class FilesData(_Folder):
         return pattern
 
 
+class DicomData(Section):
+    """A folder of DICOM files: chosen series are converted once into the cache, under pseudonyms, then read as BIDS."""
+
+    format: Literal["dicom"] = "dicom"
+    path: Path
+    contrasts: dict[Name, Patterns | Annotated[tuple[Patterns, ...], Field(min_length=1)]] = Field(
+        min_length=1,
+        description="contrast -> pattern of its SeriesDescription or ProtocolName (upper or lower case, `*` any "
+        "letters, `?` one), or several of which one must fit; none may fit that begins with `!`",
+    )
+    where: dict[str, str] = Field(
+        default={},
+        description="keep the series whose acquisition has these values, which may be patterns: "
+        "Manufacturer, ManufacturersModelName, MagneticFieldStrength, ... as in the sidecars",
+    )
+    derived: bool = Field(
+        default=False, description="take also series that were made from others (projections, reformats)"
+    )
+    trouble: Literal["refuse", "leave_out"] = Field(
+        default="refuse",
+        description="a series that should be taken but is no whole volume: `refuse` to go on, or `leave_out` and tell",
+    )
+    secret: Path | None = Field(
+        default=None,
+        description="file of the site's secret, which pseudonyms are made with; made if it is not there; default: "
+        "dicom/secret in the cache",
+    )
+    key: Path | None = Field(
+        default=None,
+        description="CSV table with the columns patient_id and label, instead of hashes; persons who are not in it "
+        "are left out",
+    )
+
+    def folder(self) -> Path:
+        """The path with ``${VARIABLE}`` and ``~`` replaced."""
+        return expand(self.path)
+
+    @field_validator("contrasts")
+    @classmethod
+    def _some_wanted(cls, contrasts: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+        for name, given in contrasts.items():
+            patterns = (given,) if isinstance(given, str) else given
+            if all(pattern.startswith("!") for pattern in patterns):
+                raise ValueError(f"{name}: {given!r} only says what must not fit; add a pattern that must")
+        endings = [re.sub(r"[^A-Za-z0-9]", "", name) for name in contrasts]
+        if len(set(endings)) < len(endings):
+            raise ValueError(f"two of {', '.join(contrasts)} differ by - or _ alone, which file names cannot")
+        return contrasts
+
+    @field_validator("where")
+    @classmethod
+    def _told(cls, where: dict[str, str]) -> dict[str, str]:
+        for name in where:
+            if name not in ACQUISITION:
+                raise ValueError(
+                    f"{name!r} is not known of a series; choose one of: {', '.join(ACQUISITION)}"
+                )
+        return where
+
+
 class PhantomData(Section):
     """A procedural hospital: generated once into the cache, then read as BIDS."""
 
@@ -115,4 +183,6 @@ class PhantomData(Section):
         return self
 
 
-SiteData = Annotated[BidsData | TableData | FilesData | PhantomData, Field(discriminator="format")]
+SiteData = Annotated[
+    BidsData | TableData | FilesData | DicomData | PhantomData, Field(discriminator="format")
+]

@@ -1,4 +1,4 @@
-"""``polysite predict``: one volume, or every case of a BIDS folder."""
+"""``polysite predict``: one volume, one DICOM series, or every case of a BIDS folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,25 +18,36 @@ from polysite.predictions.derivative import (
     source_uri,
     write_sidecar,
 )
+from polysite.predictions.dicom_input import holds_dicom, predict_series
 from polysite.predictions.predictor import Predictor, on_device
 from polysite.registry import lookup
 from polysite.run import open_run
 
 
 def predict(
-    folder: Path, site: str, source: Path, out: Path, text: str | None = None, *, device: str | None = None
+    folder: Path,
+    site: str,
+    source: Path,
+    out: Path,
+    text: str | None = None,
+    *,
+    device: str | None = None,
+    dicom: Path | None = None,
 ) -> list[Path]:
-    """Apply a site's model to one volume or to a BIDS folder.
+    """Apply a site's model to one volume, to a DICOM series or to a BIDS folder.
 
     Parameters
     ----------
     source : Path
-        A volume, or a BIDS folder of which every case with a fitting image is taken.
+        A volume, a DICOM series (its folder, or a file of several frames), or a BIDS folder of which every
+        case with a fitting image is taken.
     out : Path
-        A file for a volume; the folder of a BIDS derivative for a folder.
+        A file for a volume or series; the folder of a BIDS derivative for a BIDS folder.
     text : str or None
         The job: for synthesis a task, for segmentation the image's name; default: all that the site's model
         can do (of a volume: the one that fits its name).
+    dicom : Path or None
+        Folder to make for the result of a DICOM series as DICOM of the same patient; default: none is written.
 
     Returns
     -------
@@ -47,10 +58,17 @@ def predict(
     predictor = Predictor(folder, run, site)
     at_work = applied(folder, predictor)
     jobs = at_work.jobs if text is None else (at_work.named(text),)
+    if source.exists() and holds_dicom(source):
+        _require_writable(out)
+        return predict_series(predictor, at_work, source, out, text, dicom)
+    if dicom is not None:
+        raise ConfigError(
+            f"--dicom {dicom}: IN must be DICOM, for the patient and study are taken from there"
+        )
     if source.is_dir():
         return _predict_folder(predictor, at_work, source, out, jobs)
     if not source.exists():
-        raise DataError(f"{source}: does not exist; give a volume or a BIDS folder")
+        raise DataError(f"{source}: does not exist; give a volume, a DICOM series or a BIDS folder")
     return [_predict_volume(predictor, at_work, source, out, None if text is None else jobs[0])]
 
 
@@ -84,10 +102,7 @@ def _predict_folder(
 
 
 def _predict_volume(predictor: Predictor, at_work: Applied, source: Path, out: Path, job: str | None) -> Path:
-    if suffix_of(out) not in NIFTI:
-        raise ConfigError(f"{out}: OUT must end in .nii.gz or .nii; change the name")
-    if out.exists() and not is_ours(sidecar_of(out)):
-        raise ConfigError(f"{out}: is there already and was not made by predict; choose another OUT")
+    _require_writable(out)
     job = job or at_work.fitting(source)
     contrast = at_work.source(job)
     found = Case(site=predictor.site, subject="input", session=None, images={contrast: source})
@@ -95,6 +110,13 @@ def _predict_volume(predictor: Predictor, at_work: Applied, source: Path, out: P
         at_work.write(at_work.image(case, job), out)
         write_sidecar(out, {**at_work.about(job), "Sources": [absolute(source).as_uri()]})
     return out
+
+
+def _require_writable(out: Path) -> None:
+    if suffix_of(out) not in NIFTI:
+        raise ConfigError(f"{out}: OUT must end in .nii.gz or .nii; change the name")
+    if out.exists() and not is_ours(sidecar_of(out)):
+        raise ConfigError(f"{out}: is there already and was not made by predict; choose another OUT")
 
 
 def write_prediction(folder: Path, case: Case, image: Image, job: str, at_work: Applied) -> Path:
