@@ -9,9 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_cli import refused
 
-from command import files, polysite, well
+from command import files, polysite, refused, well
 from polysite.image import read_image
 
 RUN = """\

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a folder."""
 
 import os
 from collections.abc import Iterator
@@ -20,8 +20,34 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     CheckpointError
-        If another process holds it.
+        If another process holds it, or the folder cannot be locked.
     """
+    with _lock_file(folder) as descriptor:
+        try:
+            _lock(folder, descriptor, wait=False)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"{folder}: another process is training in this folder; wait for it"
+            ) from error
+        yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Hold a folder as soon as no other process holds it.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be locked.
+    """
+    with _lock_file(folder) as descriptor:
+        _lock(folder, descriptor, wait=True)
+        yield
+
+
+@contextmanager
+def _lock_file(folder: Path) -> Iterator[int]:
     try:
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -29,17 +55,19 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written to: {error.strerror}; make it writable, or copy the run and go on there"
         ) from error
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise CheckpointError(
-                    f"{folder}: another process is training in this folder; wait for it"
-                ) from error
-            except OSError as error:
-                raise CheckpointError(
-                    f"{folder}: cannot be locked: {error.strerror}; choose --out on a local disk"
-                ) from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock(folder: Path, descriptor: int, *, wait: bool) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be locked: {error.strerror}; choose a folder on a local disk"
+        ) from error

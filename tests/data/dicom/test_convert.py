@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -256,3 +258,22 @@ def test_the_secret_is_for_its_owner_alone(tmp_path):
 def test_settings_that_cannot_be(tmp_path, over, words):
     with pytest.raises(ValidationError, match=words):
         data(tmp_path, **over)
+
+
+CONVERT = """
+import sys
+from pathlib import Path
+from polysite.config.sources import DicomData
+from polysite.data.dicom.convert import convert
+data = DicomData(path=Path(sys.argv[1]), contrasts={"T1w": "*t1*", "T2w": "*t2*"})
+convert(data, Path(sys.argv[2]), print)
+"""
+
+
+def test_two_processes_take_turns_and_the_second_finds_all_done(pacs, tmp_path):
+    command = [sys.executable, "-c", CONVERT, str(pacs), str(tmp_path / "cache")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(text.count("converting ") for text in told) == 4
+    assert len(list((tmp_path / "cache" / "dicom").rglob("*.nii.gz"))) == 4

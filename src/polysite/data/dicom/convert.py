@@ -23,6 +23,7 @@ from polysite.data.dicom.scan import Listed, Scan, Series, list_files, scan
 from polysite.data.dicom.volume import read_series
 from polysite.errors import DataError
 from polysite.image import atomic, write_image
+from polysite.lock import in_turn
 
 VERSION = 1
 """Raised whenever the same files and settings would give other volumes."""
@@ -95,10 +96,12 @@ def convert(data: DicomData, cache: Path, progress: Progress | None = None) -> C
     try:
         files = list_files(root)
         tree = names.digest("tree", *_described(root, files), json.dumps(names.key)).hex()
-        index = _read_index(folder)
-        if index.get("tree") != tree or not _all_there(folder, index["entries"]):
-            index = _bring(data, names, folder, index, scan(root, files, progress), progress)
-            _write_json(folder / "index.json", {**index, "tree": tree})
+        folder.mkdir(parents=True, exist_ok=True)
+        with in_turn(folder):
+            index = _read_index(folder)
+            if index.get("tree") != tree or not _all_there(folder, index["entries"]):
+                index = _bring(data, names, folder, index, scan(root, files, progress), progress)
+                _write_json(folder / "index.json", {**index, "tree": tree})
     except DataError as error:
         raise DataError(f"{data.path}: {error}") from None
     except OSError as error:
