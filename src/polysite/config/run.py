@@ -103,12 +103,12 @@ class Run(Section):
                             ["sites", name, "tasks"],
                             f"{contrast!r} in {text!r} is not among `contrasts` ({known})",
                         )
-            for key in ("contrasts", "label_images", "frames"):
+            for key in ("contrasts", "label_images", "frames", "require"):
                 given = getattr(site.data, key, None)
-                for contrast in given if isinstance(given, dict) else ():
+                for contrast in given if isinstance(given, dict | tuple) else ():
                     if contrast not in self.contrasts:
                         raise at(
-                            ["sites", name, "data", key, contrast],
+                            ["sites", name, "data", key, *([contrast] if isinstance(given, dict) else [])],
                             f"{contrast!r} is not among `contrasts` ({known})",
                         )
         for name in self.split.subjects:
