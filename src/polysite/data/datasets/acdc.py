@@ -21,7 +21,7 @@ def find(root: Path) -> Found:
         info = info_of(infos[patient]) if patient in infos else {}
         frames, notes = frames_of(group, info)
         images = group.under(frames.items())
-        path = next(iter(group.files.values()))
+        path = group.first
         if not images:
             reason = f"{patient}: Info.cfg is missing or does not say which frame is ED and which is ES"
             skipped.append(Skipped(path, reason))

@@ -10,7 +10,7 @@ from polysite.data.datasets.folder import Folder, files_below, grouped, together
 from polysite.data.participants import read_table
 
 UNKNOWN = "unknown"
-OLD = r"(?P<key>(Bra[tT]S(17|18|19|20|2021)|FeTS\d+)_\w+?)_(?P<kind>t1|t1ce|t2|flair|seg)\.nii(\.gz)?"
+OLD = r"(?P<key>(Bra[tT][sS](17|18|19|20|2021)|FeTS\d+)_\w+?)_(?P<kind>t1|t1ce|t2|flair|seg)\.nii(\.gz)?"
 NEW = r"(?P<key>BraTS-GLI-\d+-\d+)-(?P<kind>t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?"
 OLD_WORDS = {"T1w": "t1", "T1ce": "t1ce", "T2w": "t2", "FLAIR": "flair"}
 NEW_WORDS = {"T1w": "t1n", "T1ce": "t1c", "T2w": "t2w", "FLAIR": "t2f"}
@@ -59,7 +59,7 @@ def find(root: Path, pattern: str, words: Mapping[str, str], other: str, remark:
     for case, group in grouped(folder, pattern).items():
         images = group.under(words.items())
         mask = group.files.get("seg") or masks.get(case)
-        grade = folder.inside(next(iter(group.files.values())), ("HGG", "LGG"))
+        grade = folder.inside(group.first, ("HGG", "LGG"))
         facts = {"release": re.split("[_-]", case)[0], "grade": grade, **known.get(case, {})}
         site = facts.pop("site", "") or institution(case)
         subject, session = case, None

@@ -12,10 +12,10 @@ SETS = ("multicoil_train", "multicoil_val", "multicoil_test")
 def find(root: Path) -> Found:
     """A visit a file: nothing says which files are of one person."""
     folder = files_below(root)
-    visits, raw = [], []
+    visits, raw, other = [], [], []
     pattern = r"file_brain_(?P<key>(?P<kind>AX[A-Z0-9]+)_\d+_\w+)\.h5"
     for key, group in grouped(folder, pattern).items():
-        path = next(iter(group.files.values()))
+        path = group.first
         part = folder.inside(path, SETS).removeprefix("multicoil_")
         if part == "test":
             raw.append(path)
@@ -25,8 +25,11 @@ def find(root: Path) -> Found:
         images = group.under(WORDS.items())
         if images:
             visits.append(Visit(key, None, site, images, facts=facts, notes=group.notes))
-    reason = "the test set has k-space only, no reconstruction_rss"
-    return Found(tuple(visits), (*folder.skipped, *together(raw, reason)))
+        else:
+            other.append(path)
+    skipped = together(raw, "the test set has k-space only, no reconstruction_rss")
+    skipped += together(other, f"another acquisition than {', '.join(WORDS.values())}")
+    return Found(tuple(visits), (*folder.skipped, *skipped))
 
 
 FASTMRI = Dataset(

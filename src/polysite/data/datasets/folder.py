@@ -110,6 +110,11 @@ class Group:
     files: dict[str, Path]
     notes: tuple[str, ...]
 
+    @property
+    def first(self) -> Path:
+        """The first file."""
+        return next(iter(self.files.values()))
+
     def under(self, words: Iterable[tuple[str, str]]) -> dict[str, Path]:
         """The files by their names here, given pairs of name and the layout's word."""
         return {name: self.files[word] for name, word in words if word in self.files}

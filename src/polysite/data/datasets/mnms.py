@@ -33,7 +33,7 @@ def find(root: Path) -> Found:
         else:
             skipped.append(Skipped(group.files.get("sa", table), f"{row['External code']}: {found}"))
     for code, group in groups.items():
-        path = next(iter(group.files.values()))
+        path = group.first
         skipped.append(Skipped(path, f"{code} is not in {table.name}, so its frames are not known"))
     return Found(tuple(sorted(visits, key=lambda visit: visit.subject)), tuple(skipped))
 

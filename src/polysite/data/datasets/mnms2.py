@@ -35,7 +35,7 @@ def find(root: Path) -> Found:
             Visit(code.zfill(3), None, row["VENDOR"], images, labels, facts=facts, notes=group.notes)
         )
     for group in of_number.values():
-        path = next(iter(group.files.values()))
+        path = group.first
         skipped.append(Skipped(path, f"is not in {table.name}, so its vendor is not known"))
     return Found(tuple(sorted(visits, key=lambda visit: visit.subject)), tuple(skipped))
 
