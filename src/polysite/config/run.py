@@ -103,14 +103,18 @@ class Run(Section):
                             ["sites", name, "tasks"],
                             f"{contrast!r} in {text!r} is not among `contrasts` ({known})",
                         )
-            for key in ("contrasts", "label_images", "frames", "require"):
+            for key in ("contrasts", "label_images", "frames"):
                 given = getattr(site.data, key, None)
-                for contrast in given if isinstance(given, dict | tuple) else ():
+                for contrast in given if isinstance(given, dict) else ():
                     if contrast not in self.contrasts:
                         raise at(
-                            ["sites", name, "data", key, *([contrast] if isinstance(given, dict) else [])],
+                            ["sites", name, "data", key, contrast],
                             f"{contrast!r} is not among `contrasts` ({known})",
                         )
+            for contrast in getattr(site.data, "require", ()):
+                if contrast not in self.contrasts:
+                    message = f"{contrast!r} is not among `contrasts` ({known})"
+                    raise at(["sites", name, "data", "require"], message)
         for name in self.split.subjects:
             if name not in self.sites:
                 raise at(
