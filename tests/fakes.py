@@ -43,6 +43,8 @@ class MemoryCase:
     def volume(self, contrast: str) -> NDArray[np.float16]:
         return self.volumes[contrast]
 
+    slices = volume
+
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(self.shape, dtype=bool)
 

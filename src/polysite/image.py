@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polysite.bounded import read_bounded
 from polysite.errors import DataError
+from polysite.meta_header import check_meta_header
 from polysite.reconstruction import NOTES, read_reconstruction
 
 NIFTI = (".nii.gz", ".nii")
@@ -115,36 +117,23 @@ def read_image(path: Path, contrast: str | None = None) -> Image:
     return _read_nifti(path, contrast) if suffix in NIFTI else _read_meta_image(path, contrast)
 
 
-def _file_bytes(path: Path) -> bytes:
-    """A file's content, uncompressed; the checksum of a gzip file is verified, which nibabel does not do."""
-    content = path.read_bytes()
-    if not content:
-        raise ValueError("the file is empty")
-    return gzip.decompress(content) if path.name.lower().endswith(".gz") else content
-
-
 def _read_nifti(path: Path, contrast: str | None) -> Image:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     try:
-        content = _file_bytes(path)
-        sizes = [struct.unpack(order + "i", content[:4])[0] for order in "<>"]
-        nifti = nibabel.Nifti2Image if 540 in sizes else nibabel.Nifti1Image
-        header = nifti.header_class.from_fileobj(BytesIO(content))
-        if header.get_data_dtype().kind not in "iufb":
-            raise ValueError(f"it holds {header.get_data_dtype()} values, not real numbers")
-        shape = header.get_data_shape()
-        needed = math.prod(shape) * header.get_data_dtype().itemsize + int(header["vox_offset"])
-        if not shape or needed <= 0 or needed > len(content):
-            raise ValueError(f"shape {shape} needs {needed} bytes, the file has {len(content)}")
-        image = nifti.from_bytes(content)
+        content = read_bounded(path, nibabel.Nifti2Header.sizeof_hdr, _promised_by_nifti)
+        needed = _promised_by_nifti(content)
+        if needed > len(content):
+            raise ValueError(f"its header promises {needed} bytes, the file has {len(content)}")
+        image = _nifti_of(content).from_bytes(content)
         with np.errstate(over="ignore", invalid="ignore"):
             array = image.get_fdata(dtype=np.float32, caching="unchanged")
     except (
         OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, MemoryError,
-        zlib.error, struct.error, ImageFileError, HeaderDataError,
+        zlib.error, struct.error, ImageFileError, HeaderDataError, WrapStructError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: unreadable or cut short ({reason}); copy the file again") from error
@@ -162,6 +151,27 @@ def _read_nifti(path: Path, contrast: str | None) -> Image:
         header=geometry_of(image.header),
         notes=notes,
     )
+
+
+def _nifti_of(content: bytes) -> Any:
+    """The class of a NIfTI file by the size of its header, in either order of bytes."""
+    import nibabel
+
+    sizes = [struct.unpack(order + "i", content[:4])[0] for order in "<>"]
+    return nibabel.Nifti2Image if nibabel.Nifti2Header.sizeof_hdr in sizes else nibabel.Nifti1Image
+
+
+def _promised_by_nifti(content: bytes) -> int:
+    """Bytes of a NIfTI file up to its last value, as its header says."""
+    header = _nifti_of(content).header_class.from_fileobj(BytesIO(content))
+    kind = header.get_data_dtype()
+    if kind.kind not in "iufb":
+        raise ValueError(f"it holds {kind} values, not real numbers")
+    shape = header.get_data_shape()
+    if not shape or min(shape) < 1:
+        raise ValueError(f"it has the shape {shape}")
+    n_bytes: int = math.prod(shape) * kind.itemsize + max(0, int(header["vox_offset"]))
+    return n_bytes
 
 
 def _mend_scale(affine: NDArray[np.float64], header: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -190,9 +200,10 @@ def _read_meta_image(path: Path, contrast: str | None) -> Image:
     import SimpleITK as sitk
 
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        check_meta_header(path)
+        image = sitk.ReadImage(str(path), imageIO="MetaImageIO")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DataError(f"{path}: unreadable or cut short ({reason}); copy the file again") from error
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (3, 4):
         raise DataError(f"{path}: must hold one value a voxel in 3-D, not {image.GetPixelIDTypeAsString()}")

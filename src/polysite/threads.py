@@ -15,7 +15,7 @@ def one_thread() -> Iterator[None]:
     """Within the block torch works in the calling thread alone.
 
     Copying and adding tensors is as fast in one thread, and does not wait at every step for a second one that
-    the training's own threads keep from its processor (measured: a third of the time, in docs/explanation/speed.md).
+    the training's own threads keep from its processor.
     """
     import torch
 

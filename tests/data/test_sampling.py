@@ -74,7 +74,7 @@ def memory_case(number: int, contrasts: tuple[str, ...] = ("T1w", "T2w"), n_slic
     mask[0] = False
     mask[1, 1:] = False  # an eighth of the largest slice
     mask[1, 0, 1:] = False  # now a forty-eighth
-    return SimpleNamespace(contrasts=contrasts, volume=volumes.__getitem__, mask=lambda: mask)
+    return SimpleNamespace(contrasts=contrasts, slices=volumes.__getitem__, mask=lambda: mask)
 
 
 TASKS = [("T1w", "T2w"), ("T2w", "FLAIR")]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from polysite.data.orient import from_canonical
 from polysite.data.resample import Grid, resample
+from polysite.data.stored import StoredSlices, stored_slices
 from polysite.errors import DataError
 from polysite.image import Image
 
@@ -111,12 +112,14 @@ class PreparedCase:
 
     def volume(self, contrast: str) -> NDArray[np.float16]:
         """A contrast, (z, x, y), normalised: in [-1, 1], or with mean 0 and deviation 1."""
-        if contrast not in self.contrasts:
-            raise DataError(
-                f"{self.key} at {self.site}: has no {contrast}; it has {', '.join(self.contrasts)}"
-            )
+        self._require(contrast)
         volume: NDArray[np.float16] = self._map(contrast)
         return volume
+
+    def slices(self, contrast: str) -> StoredSlices:
+        """The same one slice after another, (x, y) each, without a file that stays open."""
+        self._require(contrast)
+        return stored_slices(self.folder / f"{contrast}.npy")
 
     def mask(self) -> NDArray[np.bool_]:
         """The foreground of the reference contrast where every contrast has values, (z, x, y)."""
@@ -126,6 +129,12 @@ class PreparedCase:
     def labels(self) -> NDArray[np.integer[Any]] | None:
         """A part's labels on the prepared grid, (z, x, y), with the values of its label image; None without one."""
         return None if self.record["labels"] is None else self._map(LABELS)
+
+    def _require(self, contrast: str) -> None:
+        if contrast not in self.contrasts:
+            raise DataError(
+                f"{self.key} at {self.site}: has no {contrast}; it has {', '.join(self.contrasts)}"
+            )
 
     def _map(self, name: str) -> Any:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from polysite.data.cache import PreparedCase
 from polysite.data.frame import Window, bounding_box, centred, frame, unframe
+from polysite.data.stored import StoredSlices
 from polysite.errors import DataError
 
 __all__ = ["SliceSampler", "Window", "bounding_box", "frame", "unframe"]
@@ -43,7 +44,7 @@ class SliceSampler:
         able = [[set(task) <= set(case.contrasts) for task in tasks] for case in cases]
         self._cases = [case for case, tasks_of in zip(cases, able, strict=True) if any(tasks_of)]
         self._tasks_of = [np.flatnonzero(tasks_of) for tasks_of in able if any(tasks_of)]
-        self._volumes: list[dict[str, NDArray[Any]]] = []
+        self._volumes: list[dict[str, StoredSlices]] = []
         self._windows: list[Window] = []
         rows = []
         for number, case in enumerate(self._cases):
@@ -52,7 +53,7 @@ class SliceSampler:
             slices = np.flatnonzero((area > 0) & (area >= min_foreground * area.max()))
             rows.append(np.stack([np.full_like(slices, number), slices], axis=1))
             wanted = {contrast for task in self._tasks_of[number] for contrast in self.tasks[task]}
-            self._volumes.append({contrast: case.volume(contrast) for contrast in sorted(wanted)})
+            self._volumes.append({contrast: case.slices(contrast) for contrast in sorted(wanted)})
             self._windows.append(centred(mask.shape, mask, image_size))
         self._slices: Plan = np.concatenate(rows) if rows else np.empty((0, 2), dtype=np.int64)
         self._size = (image_size, image_size) if isinstance(image_size, int) else image_size
