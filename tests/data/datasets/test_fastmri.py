@@ -83,6 +83,7 @@ def test_a_reconstruction_is_an_image_without_orientation(tmp_path):
         (HEADER, {"reconstruction_rss": ["a"]}, "unreadable or cut short"),
         (None, {}, "does not tell the voxel size"),
         ("<open>", {}, "does not tell the voxel size"),
+        ('<!DOCTYPE x [<!ENTITY a "aa">]>' + HEADER[22:], {}, "it defines a document type"),
         (HEADER.replace(">240<", ">0<"), {}, r"does not tell the voxel size \(fieldOfView_mm/y is 0\)"),
     ],
 )
@@ -91,6 +92,30 @@ def test_a_file_that_is_not_as_it_should_be_says_so(tmp_path, header, data, mess
     write(path, header, **data)
     with pytest.raises(DataError, match=message):
         read_image(path)
+
+
+def test_a_file_that_leads_elsewhere_or_promises_too_much_is_not_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    write(tmp_path / "other.h5")
+    for number, (link, message) in enumerate(
+        (
+            (h5py.ExternalLink(str(tmp_path / "other.h5"), "reconstruction_rss"), "is a link"),
+            (h5py.SoftLink("/elsewhere"), "is a link"),
+        )
+    ):
+        path = tmp_path / f"link{number}.h5"
+        with h5py.File(path, "w") as file:
+            file["reconstruction_rss"] = link
+        with pytest.raises(DataError, match=message):
+            read_image(path)
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file.create_dataset("reconstruction_rss", (99_999, 9999, 9999), "f4", chunks=(1, 99, 99))
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        raw = [(str(tmp_path / "other.h5"), 0, 480)]
+        file.create_dataset("reconstruction_rss", (4, 5, 6), "f4", external=raw)
+    for name, message in (("huge", "is said to be of shape"), ("outside", "values of .* not in this file")):
+        with pytest.raises(DataError, match=message):
+            read_image(tmp_path / f"{name}.h5")
 
 
 def test_a_file_that_is_cut_short_says_so(tmp_path):

@@ -151,7 +151,8 @@ def test_mnms_without_a_csv_table_says_what_to_do(tmp_path):
 
 
 def test_mnms_of_the_old_release_with_its_table_saved_as_csv(tmp_path):
-    tree(tmp_path, *heart_of("Training-corrected/Labeled", "A0S9V9"))
+    tree(tmp_path, *heart_of("Training-corrected/Labeled", "A0S9V9"), "empty.csv")
+    (tmp_path / "another.csv").write_bytes(b"Patient\xe9,Centre\n\xff")
     (tmp_path / "table.csv").write_text("External code,Vendor,Centre,ED,ES\nA0S9V9,A,1,3,9\n")
     (visit,) = found_in("mnms", tmp_path).visits
     assert (visit.frames["ES"], visit.facts["set"]) == (9, "training")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from polysite.data.datasets.dataset import Dataset, Found, Skipped, Visit
 from polysite.data.datasets.folder import Group, files_below, grouped
+from polysite.data.datasets.texts import pairs_of, text_of
 
 FACTS = {"group": "Group", "height": "Height", "weight": "Weight"}
 SETS = ("training", "testing")
@@ -18,7 +19,7 @@ def find(root: Path) -> Found:
     skipped = list(folder.skipped)
     pattern = r"(?P<key>patient\d+)_frame(?P<kind>\d+(_gt)?)\.nii(\.gz)?"
     for patient, group in grouped(folder, pattern).items():
-        info = info_of(infos[patient]) if patient in infos else {}
+        info = pairs_of(text_of(infos.get(patient)))
         frames, notes = frames_of(group, info)
         images = group.under(frames.items())
         path = group.first
@@ -30,16 +31,6 @@ def find(root: Path) -> Found:
         facts = {name: info.get(key, "") for name, key in FACTS.items()} | {"set": folder.inside(path, SETS)}
         visits.append(Visit(patient, None, "ACDC", images, labels, facts=facts, notes=(*notes, *group.notes)))
     return Found(tuple(visits), tuple(skipped))
-
-
-def info_of(path: Path) -> dict[str, str]:
-    """The lines ``Key: value`` of a patient's Info.cfg; of an unreadable one nothing."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in lines)
-    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def frames_of(group: Group, info: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from polysite.data.datasets.dataset import Dataset, Found, Visit
 from polysite.data.datasets.folder import files_below, grouped
+from polysite.data.datasets.texts import pairs_of, text_of
 
 PATTERN = r"Case_(?P<key>[NP]?\d+)/(?P<kind>Images|Contours)/Case_(?P=key)\.nii(\.gz)?"
 GROUPS = {"N": "normal", "P": "pathological"}
@@ -18,22 +19,17 @@ def find(root: Path) -> Found:
     for key, group in grouped(folder, PATTERN).items():
         images = group.under([("LGE", "Images")])
         labels = group.under([("LGE", "Contours")])
-        text = texts.get(f"Case {key}")
         facts = {"group": GROUPS[key[0]]} if key[0] in GROUPS else {}
-        facts |= facts_of(text) if text else {}
+        facts |= facts_of(texts.get(f"Case {key}"))
         if images:
             visits.append(Visit(key, None, "Dijon", images, labels, facts=facts, notes=group.notes))
     return Found(tuple(visits), folder.skipped)
 
 
-def facts_of(path: Path) -> dict[str, str]:
+def facts_of(path: Path | None) -> dict[str, str]:
     """The lines ``Key : value`` of a case's text, which is not UTF-8; a dagger behind a key is left out."""
-    try:
-        lines = path.read_text(encoding="latin-1").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in lines)
-    facts = {re.sub(r"[^a-z0-9]+", "_", key.lower()).strip("_"): value.strip() for key, _, value in pairs}
+    pairs = pairs_of(text_of(path, "latin-1"))
+    facts = {re.sub(r"[^a-z0-9]+", "_", key.lower()).strip("_"): value for key, value in pairs.items()}
     return {key: value for key, value in facts.items() if key and value}
 
 

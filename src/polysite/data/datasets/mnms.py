@@ -4,7 +4,7 @@ from pathlib import Path
 
 from polysite.data.datasets.dataset import Dataset, Found, Skipped, Visit
 from polysite.data.datasets.folder import Folder, Group, files_below, grouped
-from polysite.data.participants import read_table
+from polysite.data.datasets.texts import table_with
 from polysite.errors import DataError
 
 FACTS = {
@@ -46,10 +46,8 @@ def table_of(folder: Folder) -> tuple[Path, list[dict[str, str]]]:
     DataError
         If there is none, or only the Excel file of the old release.
     """
-    for path in folder.named(r".*\.csv"):
-        rows = read_table(path, ",")
-        if rows and set(NEEDED) <= set(rows[0]):
-            return path, rows
+    if found := table_with(folder, NEEDED):
+        return found
     excel = folder.named(r".*M&?Ms.*\.xlsx?")
     if excel:
         raise DataError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from polysite.data.datasets.dataset import Dataset, Found, Skipped, Visit
 from polysite.data.datasets.folder import files_below, grouped
-from polysite.data.participants import read_table
+from polysite.data.datasets.texts import table_with
 from polysite.errors import DataError
 
 FACTS = {"disease": "DISEASE", "scanner": "SCANNER", "field": "FIELD"}
@@ -18,7 +18,13 @@ def find(root: Path) -> Found:
     folder = files_below(root)
     groups = grouped(folder, r"(?P<key>\d{1,3})_(SA_)?(?P<kind>(ED|ES)(_gt)?)\.nii(\.gz)?")
     of_number = {int(key): group for key, group in groups.items()}
-    table, rows = _table(folder.named(r".*\.csv"), root)
+    found = table_with(folder, NEEDED)
+    if found is None:
+        raise DataError(
+            f"{root}: no table of M&Ms-2: dataset_information.csv with the columns {', '.join(NEEDED)}; give the "
+            "folder that holds it, MnM2"
+        )
+    table, rows = found
     visits: list[Visit] = []
     skipped = list(folder.skipped)
     for row in rows:
@@ -38,17 +44,6 @@ def find(root: Path) -> Found:
         path = group.first
         skipped.append(Skipped(path, f"is not in {table.name}, so its vendor is not known"))
     return Found(tuple(sorted(visits, key=lambda visit: visit.subject)), tuple(skipped))
-
-
-def _table(tables: list[Path], root: Path) -> tuple[Path, list[dict[str, str]]]:
-    for path in tables:
-        rows = read_table(path, ",")
-        if rows and set(NEEDED) <= set(rows[0]):
-            return path, rows
-    raise DataError(
-        f"{root}: no table of M&Ms-2: dataset_information.csv with the columns {', '.join(NEEDED)}; give the folder "
-        "that holds it, MnM2"
-    )
 
 
 MNMS2 = Dataset(

@@ -9,6 +9,7 @@ from pathlib import Path
 from polysite.data.bids import entities_of, pick
 from polysite.data.datasets.dataset import Dataset, Found, Visit
 from polysite.data.datasets.folder import files_below, together
+from polysite.data.datasets.texts import text_of
 
 ENDINGS = {"T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR", "T2star": "T2star", "MRA": "angio"}
 TAGS = {"scanner": "ManufacturersModelName", "manufacturer": "Manufacturer", "field": "MagneticFieldStrength"}
@@ -60,8 +61,8 @@ def scanner_of(sidecars: list[Path], stems: set[str]) -> dict[str, str]:
     """What a session's JSON files say of its scanner; those of images in use first."""
     for path in sorted(sidecars, key=lambda path: (path.stem not in stems, path)):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            content = json.loads(text_of(path))
+        except (ValueError, RecursionError):
             continue  # a damaged sidecar says nothing; the next one may
         if isinstance(content, dict) and content.get(TAGS["scanner"]):
             return {name: str(content[tag]) for name, tag in TAGS.items() if tag in content}
