@@ -230,7 +230,10 @@ def test_options_are_those_that_typer_makes(generate: Any) -> None:
 # --- generated pages ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["run-yaml.md", "command-line.md"])
+@pytest.mark.parametrize(
+    "file",
+    ["run-yaml.md", "command-line.md", *(f"datasets/{name}.md" for name in registry.TABLES["datasets"])],
+)
 def test_generated_pages_are_as_the_code(file: str, generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (kind, _, _) in EXAMPLES.items():
         monkeypatch.delitem(registry.TABLES[kind], name)

@@ -1,12 +1,14 @@
 """Write the reference pages that follow from the code: ``python docs/reference/generate.py``.
 
 ``run-yaml.md`` comes from the pydantic models of a run, ``command-line.md`` from the signatures of the
-commands. A test compares the committed pages with what this module makes.
+commands, ``datasets/`` from what is known of each public data set. A test compares the committed pages with
+what this module makes.
 """
 
 import inspect
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
@@ -16,6 +18,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from polysite import cli
 from polysite.config.base import Name
 from polysite.config.run import Run
+from polysite.data.datasets.page import page_of
 from polysite.registry import TABLES, lookup
 
 HERE = Path(__file__).parent
@@ -67,7 +70,8 @@ NOTES = {
     "The run.split": "which subjects train, validate and test",
     "The run.evaluate": "how predictions are scored",
     "The run.engine": "what carries the federation on this machine",
-    "A site.data": "where the scans are; one of the five formats below",
+    "A site.data": "where the scans are: one of the formats below; `dataset` stands for a "
+    "[public data set](../README.md#public-data-sets), whose name is its format",
     "A site.tasks": "`SOURCE->TARGET`, both among `contrasts`; each once",
     "data.path": "the folder, or the CSV file of a table; `${VARIABLE}` and `~` are replaced; "
     "relative to where the command runs",
@@ -353,8 +357,13 @@ def _default(value: Any) -> str:
     return "" if value is None or value is False else f"`{value}`"
 
 
-PAGES = {"run-yaml.md": run_yaml, "command-line.md": command_line}
+PAGES = {
+    "run-yaml.md": run_yaml,
+    "command-line.md": command_line,
+    **{f"datasets/{name}.md": partial(page_of, lookup("datasets", name)) for name in TABLES["datasets"]},
+}
 
 if __name__ == "__main__":
     for file, make in PAGES.items():
+        (HERE / file).parent.mkdir(exist_ok=True)
         (HERE / file).write_text(make(), encoding="utf-8")

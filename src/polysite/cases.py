@@ -14,11 +14,12 @@ from pathlib import Path
 
 from polysite.config.run import Run
 from polysite.config.site import Site, parse_task
-from polysite.config.sources import BidsData, DicomData, PhantomData
+from polysite.config.sources import BidsData, DatasetData, DicomData, PhantomData
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.check import check_found
 from polysite.data.check_labels import unseen_classes
+from polysite.data.datasets.reader import require_pairs
 from polysite.data.prepare import prepare_site
 from polysite.data.split import split_subjects
 from polysite.errors import ConfigError, DataError
@@ -42,8 +43,11 @@ def find_site(name: str, site: Site, run: Run, progress: Progress | None = None)
     if isinstance(data, PhantomData):
         contrasts = _images_of(name, data, run)
         data = phantom_as_bids(data, run.cache_folder())
+    reader = "dataset" if isinstance(data, DatasetData) else data.format
     try:
-        cases: list[Case] = lookup("readers", data.format)(name, data, contrasts)
+        if isinstance(data, DatasetData) and site.tasks:
+            require_pairs(name, data)
+        cases: list[Case] = lookup("readers", reader)(name, data, contrasts)
     except ConfigError as error:
         raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases

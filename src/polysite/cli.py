@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polysite.errors import ConfigError, PolysiteError
+from polysite.errors import ConfigError, DataError, PolysiteError
 
 app = typer.Typer(
     name="polysite",
@@ -134,6 +134,7 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
 
     from polysite.cases import find_cases, split_cases
     from polysite.data.check import check_run
+    from polysite.data.datasets.reader import datasets_of
     from polysite.progress import console, telling
     from polysite.recipe import load
 
@@ -154,6 +155,8 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
     typer.echo(
         f"{n_cases} cases at {len(found)} sites: {n_errors} errors, {count['warning']} warnings, {count['note']} notes"
     )
+    for dataset in datasets_of(run).values():
+        typer.echo(f"{dataset.title}: {dataset.licence}. Cite: {dataset.citation}")
     if n_errors:
         raise typer.Exit(1)
     split_cases(run, found)
@@ -178,6 +181,46 @@ def dicom(
         f"{len(found.series)} MR series in {len(found.files)} files; {found.n_other} DICOM files of another kind, "
         f"{found.n_not_dicom} files that are not DICOM, {len(found.damaged)} damaged"
     )
+
+
+@app.command()
+def datasets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="a data set; without it, all are listed")
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Argument(metavar="ROOT", help="its folder; without it, what is expected there is told"),
+    ] = None,
+) -> None:
+    """List the public data sets that are read by name; with a folder, what it holds and the YAML to train on it."""
+    from polysite.config.base import expand
+    from polysite.data.datasets.page import example_of, page_of, setting_of
+    from polysite.data.datasets.reader import dataset_named
+    from polysite.registry import choices
+    from polysite.tables import datasets_table, facts_table, found_table, skipped_table
+
+    if name is None:
+        _print(datasets_table([dataset_named(known) for known in sorted(choices("datasets"))]))
+        typer.echo(
+            "\npolysite datasets NAME tells more; polysite datasets NAME ROOT shows what a folder holds"
+        )
+        return
+    dataset = dataset_named(name)
+    if root is None:
+        typer.echo(page_of(dataset))
+        return
+    root = expand(root).absolute()
+    found = dataset.find(root)
+    if found.visits:
+        _print(found_table(dataset, found))
+        _print(facts_table(found))
+    if found.skipped:
+        _print(skipped_table(found, root))
+    if not found.visits:
+        raise DataError(f"{root}: nothing of {dataset.name} found; expected:\n{dataset.layout}")
+    typer.echo(f"\nLicence: {dataset.licence}\nCite: {dataset.citation}\n")
+    typer.echo(example_of(dataset, root, setting_of(dataset, found)))
 
 
 @app.command()

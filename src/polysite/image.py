@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from polysite.bounded import read_bounded
 from polysite.errors import DataError
 from polysite.meta_header import check_meta_header
+from polysite.reconstruction import NOTES, read_reconstruction
 
 NIFTI = (".nii.gz", ".nii")
 META_IMAGE = (".mha", ".mhd")
+RECONSTRUCTION = (".h5",)
+READ = NIFTI + META_IMAGE + RECONSTRUCTION
 _GEOMETRY = (
     "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
@@ -85,11 +88,11 @@ class Image:
 
 def suffix_of(path: Path) -> str | None:
     """The format's suffix of a file name (``".nii.gz"``, ``".mha"``, ...), or None if it is none we read."""
-    return next((suffix for suffix in NIFTI + META_IMAGE if path.name.lower().endswith(suffix)), None)
+    return next((suffix for suffix in READ if path.name.lower().endswith(suffix)), None)
 
 
 def read_image(path: Path, contrast: str | None = None) -> Image:
-    """Read a NIfTI or MetaImage file.
+    """Read a NIfTI or MetaImage file, or the reconstruction in a file of fastMRI.
 
     Values are scaled as the header says and given as float32; NaN and infinity are kept. If the sform's
     scale disagrees by more than 1 % with the voxel size in ``pixdim`` (ACDC and EMIDEC store a unit-scale
@@ -102,12 +105,15 @@ def read_image(path: Path, contrast: str | None = None) -> Image:
     """
     suffix = suffix_of(path)
     if suffix is None:
-        raise DataError(f"{path}: not an image that is read here; use one of {', '.join(NIFTI + META_IMAGE)}")
+        raise DataError(f"{path}: not an image that is read here; use one of {', '.join(READ)}")
     try:
         with path.open("rb"):
             pass
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if suffix in RECONSTRUCTION:
+        array, spacing_mm = read_reconstruction(path)
+        return Image(array, np.diag([*spacing_mm, 1.0]), contrast, path=path, notes=NOTES)
     return _read_nifti(path, contrast) if suffix in NIFTI else _read_meta_image(path, contrast)
 
 

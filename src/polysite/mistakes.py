@@ -7,7 +7,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-FORMATS = ("bids", "table", "files", "dicom", "phantom")
+from polysite.config.sources import FORMATS
+from polysite.registry import choices, nearest
+
 Given = Mapping[tuple[str, ...], str]
 """Key that came from ``--set`` -> its text."""
 
@@ -42,7 +44,7 @@ def place(location: Sequence[int | str], where: str, root: yaml.Node | None, giv
 def _without_tag(location: Sequence[int | str]) -> list[int | str]:
     """A location without the format's name, which pydantic adds where the kind of data decides the keys."""
     parts = list(location)
-    if len(parts) > 3 and parts[0] == "sites" and parts[2] == "data" and parts[3] in FORMATS:
+    if len(parts) > 3 and parts[0] == "sites" and parts[2] == "data" and parts[3] in (*FORMATS, "dataset"):
         del parts[3]
     return parts
 
@@ -89,8 +91,11 @@ def _what(item: Mapping[str, Any], key: str) -> str:
     if kind in ("at", "value_error"):
         return message
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        told = value.get("format") if isinstance(value, Mapping) else value
-        return f"format: choose one of: {', '.join(FORMATS)}, not {told!r}"
+        if not isinstance(value, Mapping):
+            return f"must be a mapping of keys to values, not {value!r}"
+        told = value.get("format")
+        known = (*FORMATS, *sorted(choices("datasets")))
+        return f"format: choose one of: {', '.join(known)}, not {told!r}{nearest(str(told), known)}"
     if kind == "string_pattern_mismatch" and "A-Za-z0-9" in message:
         return f"use 1 to 64 letters, digits, - and _, a letter or digit first, not {value!r}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):

@@ -4,6 +4,7 @@ A table maps a name to ``"module:Attribute"``, so nothing heavy is imported befo
 packages add names through the entry-point groups ``polysite.<kind>`` (for example ``polysite.algorithms``).
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,6 +17,19 @@ TABLES: dict[str, dict[str, str]] = {
         "bids": "polysite.data.bids:read_cases",
         "table": "polysite.data.table:read_cases",
         "files": "polysite.data.files:read_cases",
+        "dataset": "polysite.data.datasets.reader:read_cases",
+    },
+    "datasets": {
+        "acdc": "polysite.data.datasets.acdc:ACDC",
+        "brats": "polysite.data.datasets.brats:BRATS",
+        "brats2023": "polysite.data.datasets.brats:BRATS2023",
+        "emidec": "polysite.data.datasets.emidec:EMIDEC",
+        "fastmri": "polysite.data.datasets.fastmri:FASTMRI",
+        "ixi": "polysite.data.datasets.ixi:IXI",
+        "midas": "polysite.data.datasets.midas:MIDAS",
+        "mnms": "polysite.data.datasets.mnms:MNMS",
+        "mnms2": "polysite.data.datasets.mnms2:MNMS2",
+        "oasis3": "polysite.data.datasets.oasis3:OASIS3",
     },
     "networks": {
         "pflsynth": "polysite.networks.generator:Generator",
@@ -50,6 +64,12 @@ def choices(kind: str) -> dict[str, str]:
     return found | TABLES[kind]
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` if a known name is like the given one, else nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def lookup(kind: str, name: str) -> Any:
     """The object registered under a name.
 
@@ -60,10 +80,8 @@ def lookup(kind: str, name: str) -> Any:
     """
     table = choices(kind)
     if name not in table:
-        near = get_close_matches(name, table, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ConfigError(
-            f"{name!r} is not one of the {kind}{hint}; choose one of: {', '.join(sorted(table))}"
+            f"{name!r} is not one of the {kind}{nearest(name, table)}; choose one of: {', '.join(sorted(table))}"
         )
     module, _, attribute = table[name].partition(":")
     return getattr(import_module(module), attribute)

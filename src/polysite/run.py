@@ -14,6 +14,7 @@ from polysite.cases import Progress, find_cases, prepare_cases, require_usable, 
 from polysite.config.base import settings_of
 from polysite.config.run import Run, digest_of
 from polysite.data.cache import PreparedCase
+from polysite.data.datasets.reader import datasets_of
 from polysite.data.split import save_splits
 from polysite.errors import CheckpointError, ConfigError, DataError
 from polysite.events import EventLog, Listener
@@ -177,7 +178,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def environment(run: Run) -> dict[str, Any]:
-    """Versions and machine, for the record."""
+    """Versions, machine and the terms of public data sets, for the record."""
     packages = ("polysite", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "scikit-image")
     return {
         "python": platform.python_version(),
@@ -187,4 +188,8 @@ def environment(run: Run) -> dict[str, Any]:
         "device": run.device,
         "engine": run.engine.model_dump(),
         "run": run.digest(),
+        "datasets": {
+            name: {"title": dataset.title, "licence": dataset.licence, "citation": dataset.citation}
+            for name, dataset in datasets_of(run).items()
+        },
     }

@@ -117,6 +117,10 @@ class Run(Section):
                             ["sites", name, "data", key, contrast],
                             f"{contrast!r} is not among `contrasts` ({known})",
                         )
+            for contrast in getattr(site.data, "require", ()):
+                if contrast not in self.contrasts:
+                    message = f"{contrast!r} is not among `contrasts` ({known})"
+                    raise at(["sites", name, "data", "require"], message)
         for name in self.split.subjects:
             if name not in self.sites:
                 raise at(

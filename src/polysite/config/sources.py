@@ -1,12 +1,14 @@
 """Where a site's scans come from: one class for each format of data."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from polysite.config.base import Name, Section, expand
+from polysite.config.base import Name, Section, at, expand
+from polysite.registry import choices, lookup
 
 Patterns = Annotated[str, Field(min_length=1, max_length=128)]
 ACQUISITION = (
@@ -183,6 +185,55 @@ class PhantomData(Section):
         return self
 
 
+class DatasetData(_Folder):
+    """A public data set by its name: `polysite datasets` lists them and what they look like on disk.
+
+    Label images are found where the data set has them.
+    """
+
+    format: str = Field(description="the data set's name: `polysite datasets` lists them")
+    where: dict[str, str] = Field(
+        default={},
+        description="keep the visits with these values: of `site`, which tells the data set's sites apart, or of "
+        "another fact that `polysite datasets NAME ROOT` shows",
+    )
+    contrasts: dict[Name, str] = Field(
+        default={}, description="contrast in the run -> the data set's name for it; default: the same"
+    )
+    require: tuple[Name, ...] = Field(
+        default=(), description="keep the visits that have all of these contrasts; default: at least one"
+    )
+
+    @model_validator(mode="after")
+    def _offered(self) -> "DatasetData":
+        offered = lookup("datasets", self.format).contrasts
+        for contrast, word in self.contrasts.items():
+            if word not in offered:
+                raise at(
+                    ["contrasts", contrast],
+                    f"{word!r} is not offered by {self.format}; choose one of: {', '.join(offered)}",
+                )
+        return self
+
+
+FORMATS = ("bids", "table", "files", "dicom", "phantom")
+"""The formats that are no data set's name."""
+
+
+def _kind(data: Any) -> str | None:
+    """Which class a data section is for; None if its format is unknown."""
+    name = data.get("format") if isinstance(data, Mapping) else getattr(data, "format", None)
+    if name in FORMATS:
+        return str(name)
+    return "dataset" if isinstance(name, str) and name in choices("datasets") else None
+
+
 SiteData = Annotated[
-    BidsData | TableData | FilesData | DicomData | PhantomData, Field(discriminator="format")
+    Annotated[BidsData, Tag("bids")]
+    | Annotated[TableData, Tag("table")]
+    | Annotated[FilesData, Tag("files")]
+    | Annotated[DicomData, Tag("dicom")]
+    | Annotated[PhantomData, Tag("phantom")]
+    | Annotated[DatasetData, Tag("dataset")],
+    Discriminator(_kind),
 ]
