@@ -77,7 +77,7 @@ def main() -> None:
             for name in ("FLAIR", contrast)
         )
         begin = time.perf_counter()
-        found = register(fixed.clipped(), fixed.grid.affine, fixed.mask, moving.clipped(), moving.grid.affine)
+        found = register(fixed.look(), fixed.grid.affine, fixed.mask, moving.look(), moving.grid.affine)
         seconds = time.perf_counter() - begin
         points = brain_points(fixed.mask, fixed.grid.affine)
         reference = reference_transform(path)

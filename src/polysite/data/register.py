@@ -5,6 +5,7 @@ and then on finer copies of both volumes, by Powell's method: on thick slices th
 rough to follow. Everything is deterministic: one thread, a fixed seed for the sampled voxels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from scipy import ndimage
 
 from polysite.data.resample import Affine, sitk_image
 
+VERSION = 1
+"""Raised whenever the same volumes would get another transform."""
 LEVELS_MM = (8.0, 4.0, 2.0, 1.0)
 N_WITH_RIM = 2
 """Coarse levels at which a rim of background counts too; later the head alone does."""
@@ -51,6 +54,11 @@ class Registration:
     def record(self) -> dict[str, Any]:
         """For the sidecar."""
         return {**vars(self), "transform": self.transform.tolist()}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Registration":
+        """The outcome from its record."""
+        return cls(**{**record, "transform": np.asarray(record["transform"])})
 
 
 def _coarse(
