@@ -9,6 +9,7 @@ from polysite.config.base import Name, Section
 Goal = Literal["synthesis", "segmentation"]
 Axes = Literal["canonical", "slices"]
 Normalisation = Literal["range", "zscore"]
+Transform = Literal["rigid", "affine"]
 Mask = Literal["foreground", "nonzero", "none"]
 Spacing = Annotated[float, Field(ge=0.1, le=50)]
 Spacings = tuple[Spacing | None, Spacing | None, Spacing | None]
@@ -23,7 +24,12 @@ class Prepare(Section):
         description="contrast whose grid the others are brought to; default: the first that a case has",
     )
     registration: Literal["auto", "always", "never"] = Field(
-        default="auto", description="rigid registration to the reference; auto: where the grids differ"
+        default="auto", description="registration to the reference; auto: where the grids differ"
+    )
+    transform: Transform = Field(
+        default="rigid",
+        description="`rigid`: turned and shifted, as one head is in one session; `affine`: stretched and sheared too, "
+        "for scanners whose gradients differ",
     )
     axes: Axes | None = Field(
         default=None,

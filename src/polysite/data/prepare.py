@@ -64,6 +64,7 @@ def _align(moving: Oriented, reference: Oriented, settings: Preparation, steps: 
         "mask": reference.mask,
         "moving": moving.look(),
         "moving_affine": moving.grid.affine,
+        "kind": settings.transform,
     }
     found = steps.outcome("registration", REGISTER_VERSION, arguments, lambda: register(**arguments).record())
     return Registration.of(found)
