@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polysite.config.prepare import Prepare
-from polysite.data import prepare, single
+from polysite.data import mask, prepare, single
 from polysite.data.prepare import prepare_case, prepare_site
 from polysite.data.steps import Steps, digest_of, packed, unpacked
 from polysite.errors import DataError
@@ -34,7 +34,8 @@ def calls(monkeypatch):
 
         monkeypatch.setattr(module, name, call)
 
-    counted(single, "foreground", "mask")
+    counted(mask, "is_brain_extracted", "mask")
+    counted(single, "log_field", "bias")
     counted(prepare, "register", "registration")
     return count
 
@@ -53,8 +54,10 @@ def two_grids(make_case):
         ({"registration": "never"}, {}),
         ({"registration": "always"}, {}),
         ({"reference": "T2w"}, {"registration": 1}),
+        ({"transform": "affine"}, {"registration": 1}),
         ({"axes": "slices"}, {}),  # of upright heads they are the same
-        ({"mask": "nonzero"}, {"mask": 2, "registration": 1}),
+        ({"mask": "nonzero"}, {"registration": 1}),  # no slow step, but another head to register
+        ({"bias": "n4"}, {"bias": 2, "registration": 1}),
     ],
 )
 def test_a_setting_redoes_what_depends_on_it(two_grids, tmp_path, calls, change, again):
@@ -62,6 +65,24 @@ def test_a_setting_redoes_what_depends_on_it(two_grids, tmp_path, calls, change,
     assert calls == FIRST
     calls.clear()
     prepare_site([two_grids], Prepare(**change), tmp_path)
+    assert calls == again
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"transform": "affine"}, {"registration": 1}),
+        ({"registration": "never"}, {}),
+        ({"spacing_mm": (4.0, 4.0, 4.0)}, {}),
+        ({"normalisation": "zscore", "percentiles": (2, 98)}, {}),
+        ({"mask": "none"}, {"bias": 2, "registration": 1}),
+    ],
+)
+def test_a_bias_field_is_found_once(two_grids, tmp_path, calls, change, again):
+    prepare_site([two_grids], Prepare(bias="n4"), tmp_path)
+    assert calls == {**FIRST, "bias": 2}
+    calls.clear()
+    prepare_site([two_grids], Prepare(bias="n4", **change), tmp_path)
     assert calls == again
 
 

@@ -9,6 +9,7 @@ from polysite.config.base import Name, Section
 Goal = Literal["synthesis", "segmentation"]
 Axes = Literal["canonical", "slices"]
 Normalisation = Literal["range", "zscore"]
+Bias = Literal["none", "n4"]
 Transform = Literal["rigid", "affine"]
 Mask = Literal["foreground", "nonzero", "none"]
 Spacing = Annotated[float, Field(ge=0.1, le=50)]
@@ -40,6 +41,10 @@ class Prepare(Section):
         default=None,
         description="resample the reference grid to this voxel size (x, y, z); `null` in the list keeps an axis; "
         "default: all kept for synthesis, `[1.25, 1.25, null]` for segmentation",
+    )
+    bias: Bias = Field(
+        default="none",
+        description="`n4`: the coil's shading is estimated inside the mask and divided out, before all that follows",
     )
     percentiles: tuple[Percentile, Percentile] = Field(
         default=(0.0, 99.5), description="of the voxels inside the mask; beyond is clipped"

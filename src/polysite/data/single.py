@@ -1,4 +1,4 @@
-"""What is done to one contrast on its own: orientation, mask, ringing, percentiles."""
+"""What is done to one contrast on its own: orientation, mask, ringing, bias field, percentiles."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polysite.config.prepare import Preparation
+from polysite.data.bias import SETTINGS, field_of, log_field
+from polysite.data.bias import VERSION as BIAS_VERSION
 from polysite.data.mask import VERSION as MASK_VERSION
 from polysite.data.mask import foreground
 from polysite.data.normalise import Scale, scale_of, without_ringing
@@ -85,18 +87,21 @@ def oriented(image: Image, settings: Preparation, steps: Steps = NOTHING_KEPT) -
     grid = Grid((x, y, z), canonical_affine(image.affine, orientation, stored.shape))
     mask, kind = _mask(array, grid, settings, steps)
     array, negative = without_ringing(array)
+    array, bias = _without_bias(array, mask, grid, settings, steps, image)
     try:
         scale = scale_of(array, mask, settings.percentiles, settings.normalisation)
     except DataError as error:
         raise DataError(f"{image.path}: {error}; leave out the file") from error
+    clipped = _share_beyond(array[mask], scale)
     cut = kind in {"brain", "nonzero"}
     if cut:
         array = np.where(mask, array, np.float32(scale.low))
     record = {
         "orientation": {"stored": _axis_codes(image.affine), "axes": orientation.tolist()},
         "negative": {"share": negative, "clipped": bool(negative > 0 and array.min() >= 0)},
-        "mask": {"kind": kind, "share": float(mask.mean())},
-        "percentiles": {"percentiles": list(settings.percentiles), **scale.record()},
+        "mask": {"kind": kind, "share": float(mask.mean()), "ml": _volume_ml(mask, grid)},
+        "bias": bias,
+        "percentiles": {"percentiles": list(settings.percentiles), "clipped": clipped, **scale.record()},
         "notes": list(image.notes),
     }
     return Oriented(image, orientation, array, grid, mask, scale, cut, record)
@@ -116,6 +121,44 @@ def _mask(
     arguments = {"array": array, "spacing_mm": grid.spacing_mm, "kind": settings.mask}
     found = steps.outcome("mask", MASK_VERSION, arguments, make)
     return unpacked(found["mask"]), found["kind"]
+
+
+def _without_bias(
+    array: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    grid: Grid,
+    settings: Preparation,
+    steps: Steps,
+    image: Image,
+) -> tuple[NDArray[np.float32], dict[str, Any] | None]:
+    """The array without its shading, and what that was; as it is where the settings do not ask for it."""
+    if settings.bias == "none":
+        return array, None
+    if array.min() < 0:
+        raise DataError(
+            f"{image.path}: has negative values, so zero is not its background and there is no shading to divide "
+            "out; use bias: none, or the images as scanned"
+        )
+    arguments: dict[str, Any] = {"array": array, "spacing_mm": grid.spacing_mm, "mask": mask}
+    try:
+        found = steps.outcome(
+            "bias", BIAS_VERSION, arguments, lambda: {"log_field": packed(log_field(**arguments))}
+        )
+    except DataError as error:
+        raise DataError(f"{image.path}: {error}") from error
+    field = field_of(unpacked(found["log_field"]), array.shape, grid.spacing_mm)
+    inside = field[mask] if mask.any() else field
+    record = {**SETTINGS, "least": float(inside.min()), "most": float(inside.max())}
+    return np.asarray(array / field, dtype=np.float32), record
+
+
+def _volume_ml(mask: NDArray[np.bool_], grid: Grid) -> float:
+    return float(mask.sum() * np.prod(grid.spacing_mm) / 1000)
+
+
+def _share_beyond(values: NDArray[np.float32], scale: Scale) -> float:
+    """The share of values that are clipped."""
+    return float(((values < scale.low) | (values > scale.high)).mean()) if values.size else 0.0
 
 
 def _axis_codes(affine: Affine) -> str:
