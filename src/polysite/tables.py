@@ -1,10 +1,12 @@
-"""Tables of scores for the terminal."""
+"""Tables of scores and of prepared cases for the terminal."""
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from polysite.data.cache import PreparedCase
+from polysite.data.quality import doubts
 from polysite.evaluate.kinds import KINDS, METRICS, Metric
 from polysite.evaluate.summary import SummaryRow
 
@@ -78,4 +80,15 @@ def registration_table(cases: Sequence[PreparedCase]) -> Table | None:
                 f"{100 * steps['reach']:.0f} %",
                 moved["warning"] or "",
             )
+    return table if table.rows else None
+
+
+def doubts_table(cases: Sequence[PreparedCase]) -> Table | None:
+    """The cases that should be looked at and why; None if nothing speaks against any."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("site", "case", "contrast", "look at it, because"):
+        table.add_column(title)
+    for case, reasons in zip(cases, doubts(cases), strict=True):
+        for doubt in reasons:
+            table.add_row(case.site, case.key, doubt.contrast, escape(doubt.reason))
     return table if table.rows else None
