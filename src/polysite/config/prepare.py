@@ -8,7 +8,8 @@ from polysite.config.base import Name, Section
 
 Goal = Literal["synthesis", "segmentation"]
 Axes = Literal["canonical", "slices"]
-Normalisation = Literal["range", "zscore"]
+Normalisation = Literal["range", "zscore", "white-stripe"]
+Peak = Literal["first", "largest", "last"]
 Bias = Literal["none", "n4"]
 Transform = Literal["rigid", "affine"]
 Mask = Literal["foreground", "nonzero", "none"]
@@ -52,7 +53,14 @@ class Prepare(Section):
     normalisation: Normalisation | None = Field(
         default=None,
         description="`range`: the percentiles become -1 and 1; `zscore`: mean 0 and standard deviation 1 of the "
-        "voxels inside the mask, after clipping; default: `range` for synthesis, `zscore` for segmentation",
+        "voxels inside the mask, after clipping; `white-stripe`: white matter's peak of the histogram becomes 0, the "
+        "deviation about it 1, for brains without their skull; synthesis needs `range`; default: `range` for "
+        "synthesis, `zscore` for segmentation",
+    )
+    white_stripe: dict[Name, Peak] = Field(
+        default={},
+        description="white-stripe: contrast -> which of its histogram's peaks is white matter's; default: `last` where "
+        "the name has T1 in it, `first` with PD, else `largest`",
     )
     mask: Mask | None = Field(
         default=None,

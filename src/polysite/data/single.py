@@ -15,6 +15,7 @@ from polysite.data.normalise import Scale, scale_of, without_ringing
 from polysite.data.orient import Orientation, canonical_affine, orientation_of, slices_of, to_canonical
 from polysite.data.resample import Affine, Grid
 from polysite.data.steps import Outcome, Steps, packed, unpacked
+from polysite.data.white_stripe import peak_for
 from polysite.errors import DataError
 from polysite.image import Image
 
@@ -88,8 +89,14 @@ def oriented(image: Image, settings: Preparation, steps: Steps = NOTHING_KEPT) -
     mask, kind = _mask(array, grid, settings, steps)
     array, negative = without_ringing(array)
     array, bias = _without_bias(array, mask, grid, settings, steps, image)
+    if settings.normalisation == "white-stripe" and kind in {"head", "none"}:
+        raise DataError(
+            f"{image.path}: white-stripe looks for white matter, and this volume shows more than a brain; set "
+            "mask: brain, or remove the skull"
+        )
+    peak = peak_for(image.contrast, settings.white_stripe)
     try:
-        scale = scale_of(array, mask, settings.percentiles, settings.normalisation)
+        scale = scale_of(array, mask, settings.percentiles, settings.normalisation, peak)
     except DataError as error:
         raise DataError(f"{image.path}: {error}; leave out the file") from error
     clipped = _share_beyond(array[mask], scale)
