@@ -197,8 +197,8 @@ def datasets(
     from polysite.config.base import expand
     from polysite.data.datasets.page import example_of, page_of, setting_of
     from polysite.data.datasets.reader import dataset_named
+    from polysite.dataset_tables import datasets_table, facts_table, found_table, skipped_table
     from polysite.registry import choices
-    from polysite.tables import datasets_table, facts_table, found_table, skipped_table
 
     if name is None:
         _print(datasets_table([dataset_named(known) for known in sorted(choices("datasets"))]))
@@ -226,20 +226,46 @@ def datasets(
 @app.command()
 def prepare(run_file: RunFile, set_: Overrides = None) -> None:
     """Prepare all cases now (orientation, registration, mask, normalisation); training does it otherwise."""
-    from polysite.cases import find_cases, prepare_cases, split_cases
-    from polysite.progress import console, telling
     from polysite.recipe import load
-    from polysite.tables import registration_table
+    from polysite.tables import doubts_table, registration_table
 
-    run = load(run_file, set_ or [])
-    with telling(console()) as tell:
-        found = find_cases(run, tell)
-        prepared = prepare_cases(run, found, split_cases(run, found), tell)
+    prepared = _prepared(load(run_file, set_ or []))
     for site, splits in prepared.items():
         typer.echo(f"{site}: " + ", ".join(f"{len(cases)} {split}" for split, cases in splits.items()))
     every = [case for splits in prepared.values() for cases in splits.values() for case in cases]
-    if table := registration_table(every):
+    for table in (registration_table(every), doubts_table(every)):
+        if table:
+            _print(table)
+
+
+@app.command()
+def qc(
+    run_file: RunFile,
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("qc.html"),
+    set_: Overrides = None,
+) -> None:
+    """Write one self-contained page with pictures and figures of every prepared case, cases in doubt first."""
+    from polysite.quality import write_quality
+    from polysite.recipe import load
+    from polysite.tables import doubts_table
+
+    run = load(run_file, set_ or [])
+    prepared = _prepared(run)
+    if table := doubts_table(
+        [case for splits in prepared.values() for cases in splits.values() for case in cases]
+    ):
         _print(table)
+    typer.echo(f"{write_quality(prepared, out, name=run.name)}")
+
+
+def _prepared(run: Any) -> Any:
+    """Site -> split -> prepared cases, with what is done told on the terminal."""
+    from polysite.cases import find_cases, prepare_cases, split_cases
+    from polysite.progress import console, telling
+
+    with telling(console()) as tell:
+        found = find_cases(run, tell)
+        return prepare_cases(run, found, split_cases(run, found), tell)
 
 
 @app.command()

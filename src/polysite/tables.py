@@ -1,14 +1,12 @@
-"""Tables for the terminal: scores, registrations, public data sets."""
+"""Tables of scores and of prepared cases for the terminal."""
 
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from polysite.data.cache import PreparedCase
-from polysite.data.datasets.dataset import SITE, Dataset, Found
+from polysite.data.quality import doubts
 from polysite.evaluate.kinds import KINDS, METRICS, Metric
 from polysite.evaluate.summary import SummaryRow
 
@@ -93,57 +91,12 @@ def plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def datasets_table(datasets: Sequence[Dataset]) -> Table:
-    """The public data sets, and the first file that is expected of each."""
-    table = Table("format", "data set", "images", "labels", "expected below ROOT, for example", box=None)
-    for dataset in datasets:
-        cells = (
-            dataset.name,
-            dataset.title.split(" (")[0],
-            " ".join(dataset.contrasts),
-            " ".join(dataset.labels) or "–",
-            dataset.layout.splitlines()[0].split("  ")[0],
-        )
-        table.add_row(*map(escape, cells))
-    return table
-
-
-def found_table(dataset: Dataset, found: Found) -> Table:
-    """How much there is at each site: subjects, visits, images of each contrast, images with labels."""
-    table = Table(box=None)
-    table.add_column("site")
-    for title in ("subjects", "visits", *dataset.contrasts, "labelled"):
-        table.add_column(title, justify="right")
-    for site in sorted({visit.site for visit in found.visits}):
-        visits = [visit for visit in found.visits if visit.site == site]
-        n_images = Counter(name for visit in visits for name in visit.images)
-        numbers = [
-            len({visit.subject for visit in visits}),
-            len(visits),
-            *(n_images[name] for name in dataset.contrasts),
-            sum(len(visit.labels) for visit in visits),
-        ]
-        table.add_row(escape(site), *map(str, numbers))
-    return table
-
-
-def facts_table(found: Found) -> Table:
-    """The keys that `where` may name, each with its most frequent values."""
-    table = Table("where", "values (visits)", box=None)
-    for key in found.keys:
-        counts = Counter(value for visit in found.visits if (value := visit.value(key)))
-        values = [f"{value} ({n})" for value, n in counts.most_common(8)]
-        name = f"{key} (this is the site key)" if key == SITE else key
-        table.add_row(name, escape(", ".join(values) + (", …" if len(counts) > len(values) else "")))
-    return table
-
-
-def skipped_table(found: Found, root: Path) -> Table:
-    """What was skipped, and why; the first 50."""
-    table = Table("skipped", "why", box=None)
-    for skipped in found.skipped[:50]:
-        path = skipped.path.relative_to(root) if skipped.path.is_relative_to(root) else skipped.path
-        table.add_row(escape(str(path)), escape(skipped.reason))
-    if len(found.skipped) > 50:
-        table.add_row("…", f"and {len(found.skipped) - 50} more")
-    return table
+def doubts_table(cases: Sequence[PreparedCase]) -> Table | None:
+    """The cases that should be looked at and why; None if nothing speaks against any."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("site", "case", "contrast", "look at it, because"):
+        table.add_column(title)
+    for case, reasons in zip(cases, doubts(cases), strict=True):
+        for doubt in reasons:
+            table.add_row(case.site, case.key, doubt.contrast, escape(doubt.reason))
+    return table if table.rows else None

@@ -1,13 +1,14 @@
 """Orientation, resampling and registration as identities."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 
 from heads import grid_affine, head
 from polysite.data.orient import canonical_affine, from_canonical, orientation_of, to_canonical
-from polysite.data.register import register
+from polysite.data.register import Registration, register, size_of
 from polysite.data.resample import Grid, resample
 
 CODES = [
@@ -113,7 +114,9 @@ def test_a_transform_maps_points_of_the_grid_to_points_of_the_volume():
 # --- registration -------------------------------------------------------------------------------------
 
 
-def registered(move: np.ndarray, spacing: tuple[float, float, float] = (2.5, 2.5, 2.5)):
+def registered(
+    move: np.ndarray, spacing: tuple[float, float, float] = (2.5, 2.5, 2.5), kind: str = "rigid"
+) -> tuple[Registration, float]:
     """T1w and T2w heads of which the second was moved: point of the first -> point of the second."""
     shape = (40, 46, 38)
     fixed_affine = grid_affine(shape, (2.5, 2.5, 2.5))
@@ -121,7 +124,7 @@ def registered(move: np.ndarray, spacing: tuple[float, float, float] = (2.5, 2.5
     moving_affine = grid_affine(moving_shape, spacing)
     fixed = head("T1w", shape, fixed_affine)
     moving = head("T2w", moving_shape, moving_affine, np.linalg.inv(move))
-    found = register(fixed, fixed_affine, fixed > 100, moving, moving_affine)
+    found = register(fixed, fixed_affine, fixed > 100, moving, moving_affine, kind=kind)
     points = np.argwhere(fixed > 100) @ fixed_affine[:3, :3].T + fixed_affine[:3, 3]
     difference = found.transform - move
     return found, np.linalg.norm(points @ difference[:3, :3].T + difference[:3, 3], axis=1)
@@ -161,3 +164,46 @@ def test_what_cannot_be_registered_keeps_the_headers():
     found = register(fixed, affine, fixed > 100, np.zeros(shape, np.float32), affine)
     np.testing.assert_array_equal(found.transform, np.eye(4))
     assert "the headers' alignment was kept" in found.warning
+
+
+def stretched(lengths: tuple[float, float, float]) -> np.ndarray:
+    """A small movement with a stretch along the axes."""
+    return rigid((2, -1, 1), (3, -4, 2)) @ np.diag([*lengths, 1.0])
+
+
+def test_an_affine_transform_finds_a_stretch_and_a_rigid_one_cannot():
+    move = stretched((1.04, 0.97, 1.0))
+    rigidly, far = registered(move)
+    affinely, near = registered(move, kind="affine")
+    assert (rigidly.kind, affinely.kind, rigidly.stretch) == ("rigid", "affine", 0.0)
+    assert affinely.information_after > rigidly.information_after
+    assert near.mean() < 0.4 < 0.8 < far.mean()
+    assert affinely.stretch == pytest.approx(0.04, abs=0.01)
+    assert affinely.rotation_degrees == pytest.approx(size_of(move, np.zeros(3))[1], abs=0.5)
+
+
+def test_an_affine_registration_is_not_worse_where_nothing_is_stretched():
+    found, distance = registered(rigid((2, -1, 1), (3, -4, 2)), kind="affine")
+    assert distance.mean() < 0.3
+    assert found.stretch < 0.01
+
+
+def test_a_stretch_beyond_what_gradients_do_is_refused_and_the_rigid_one_stays():
+    found, _ = registered(stretched((1.25, 1.0, 1.0)), kind="affine")
+    assert found.kind == "rigid"
+    assert re.fullmatch(
+        r"found \d+ mm and \d+° and \d\d % of stretch, not credible, so the rigid transform was kept",
+        found.warning,
+    )
+    np.testing.assert_allclose(found.transform[:3, :3].T @ found.transform[:3, :3], np.eye(3), atol=1e-9)
+
+
+def test_the_size_of_a_transform_is_its_polar_decomposition():
+    turn = rigid((0, 0, 12), (0, 0, 0))
+    stretch = np.diag([1.1, 0.95, 1.0, 1.0])
+    shift = np.eye(4)
+    shift[:3, 3] = (3, 4, 0)
+    assert size_of(shift @ turn @ stretch, np.zeros(3)) == pytest.approx((5, 12, 0.1))
+    assert size_of(turn, np.zeros(3)) == pytest.approx((0, 12, 0), abs=1e-9)
+    # a rotation about another place moves it
+    assert size_of(rigid((0, 0, 90), (0, 0, 0)), np.array([10.0, 0, 5]))[0] == pytest.approx(10 * np.sqrt(2))

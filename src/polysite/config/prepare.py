@@ -8,7 +8,10 @@ from polysite.config.base import Name, Section
 
 Goal = Literal["synthesis", "segmentation"]
 Axes = Literal["canonical", "slices"]
-Normalisation = Literal["range", "zscore"]
+Normalisation = Literal["range", "zscore", "white-stripe"]
+Peak = Literal["first", "largest", "last"]
+Bias = Literal["none", "n4"]
+Transform = Literal["rigid", "affine"]
 Mask = Literal["foreground", "nonzero", "none"]
 Spacing = Annotated[float, Field(ge=0.1, le=50)]
 Spacings = tuple[Spacing | None, Spacing | None, Spacing | None]
@@ -23,7 +26,12 @@ class Prepare(Section):
         description="contrast whose grid the others are brought to; default: the first that a case has",
     )
     registration: Literal["auto", "always", "never"] = Field(
-        default="auto", description="rigid registration to the reference; auto: where the grids differ"
+        default="auto", description="registration to the reference; auto: where the grids differ"
+    )
+    transform: Transform = Field(
+        default="rigid",
+        description="`rigid`: turned and shifted, as one head is in one session; `affine`: stretched and sheared too, "
+        "for scanners whose gradients differ",
     )
     axes: Axes | None = Field(
         default=None,
@@ -35,13 +43,24 @@ class Prepare(Section):
         description="resample the reference grid to this voxel size (x, y, z); `null` in the list keeps an axis; "
         "default: all kept for synthesis, `[1.25, 1.25, null]` for segmentation",
     )
+    bias: Bias = Field(
+        default="none",
+        description="`n4`: the coil's shading is estimated inside the mask and divided out, before all that follows",
+    )
     percentiles: tuple[Percentile, Percentile] = Field(
         default=(0.0, 99.5), description="of the voxels inside the mask; beyond is clipped"
     )
     normalisation: Normalisation | None = Field(
         default=None,
         description="`range`: the percentiles become -1 and 1; `zscore`: mean 0 and standard deviation 1 of the "
-        "voxels inside the mask, after clipping; default: `range` for synthesis, `zscore` for segmentation",
+        "voxels inside the mask, after clipping; `white-stripe`: white matter's peak of the histogram becomes 0, the "
+        "deviation about it 1, for brains without their skull; synthesis needs `range`; default: `range` for "
+        "synthesis, `zscore` for segmentation",
+    )
+    white_stripe: dict[Name, Peak] = Field(
+        default={},
+        description="white-stripe: contrast -> which of its histogram's peaks is white matter's; default: `last` where "
+        "the name has T1 in it, `first` with PD, else `largest`",
     )
     mask: Mask | None = Field(
         default=None,

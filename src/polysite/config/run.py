@@ -93,6 +93,17 @@ class Run(Section):
         for section, prepare in sections:
             if prepare and prepare.reference is not None and prepare.reference not in self.contrasts:
                 raise at([*section, "reference"], f"{prepare.reference!r} is not among `contrasts` ({known})")
+            for contrast in prepare.white_stripe if prepare else ():
+                if contrast not in self.contrasts:
+                    raise at(
+                        [*section, "white_stripe", contrast],
+                        f"{contrast!r} is not among `contrasts` ({known})",
+                    )
+            if self.task.name == "synthesis" and prepare and prepare.normalisation not in (None, "range"):
+                raise at(
+                    [*section, "normalisation"],
+                    f"{prepare.normalisation!r} has no ends, but synthesis draws values from -1 to 1; use range",
+                )
         goal = GOALS.get(self.task.name)
         for name, site in self.sites.items():
             if goal and not getattr(site, goal):

@@ -21,8 +21,8 @@ from polysite.data.stored import StoredSlices, stored_slices
 from polysite.errors import DataError
 from polysite.image import Image
 
-VERSION = 5
-"""Raised whenever the same settings would give other arrays."""
+VERSION = 6
+"""Raised whenever the same settings would give other arrays, or a record of other keys."""
 BACKGROUND = -1.0
 LABELS = "labels of the part"
 """File of the labels: no contrast's name, which has no blanks."""

@@ -8,6 +8,9 @@ from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 
+VERSION = 1
+"""Raised whenever the same volume would get another mask."""
+
 
 def largest_component(mask: Mask) -> Mask:
     """The largest set of voxels connected by faces."""

@@ -1,11 +1,12 @@
-"""Intensities to [-1, 1], or to mean 0 and deviation 1, by what a volume's voxels inside its own mask are."""
+"""Intensities to [-1, 1], or to a mean or peak of 0 and a deviation of 1, by a volume's voxels inside its own mask."""
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polysite.config.prepare import Normalisation
+from polysite.config.prepare import Normalisation, Peak
+from polysite.data.white_stripe import stripe_of
 from polysite.errors import DataError
 
 RINGING = 0.05
@@ -45,13 +46,29 @@ class ZScore(Scale):
         return np.asarray((clipped - self.mean) / self.deviation, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class WhiteStripe(Scale):
+    """The values between which is clipped, white matter's peak and the deviation about it."""
+
+    peak: float
+    deviation: float
+
+    def apply(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Clip, subtract the peak, divide by the deviation."""
+        clipped = np.clip(array, self.low, self.high, dtype=np.float64)
+        return np.asarray((clipped - self.peak) / self.deviation, dtype=np.float32)
+
+
 def scale_of(
     array: NDArray[np.float32],
     mask: NDArray[np.bool_],
     percentiles: tuple[float, float],
     kind: Normalisation = "range",
+    peak: Peak = "largest",
 ) -> Scale:
-    """The percentiles of a volume's values inside its mask, and for ``zscore`` their mean and deviation.
+    """The percentiles of a volume's values inside its mask, and what else the normalisation needs.
+
+    For ``zscore`` mean and deviation, for ``white-stripe`` those of white matter, found by the given `peak`.
 
     Only this volume is looked at, so a contrast gets the same values whether its subject's other
     contrasts are at hand (training) or not (prediction).
@@ -59,7 +76,7 @@ def scale_of(
     Raises
     ------
     DataError
-        If both percentiles have the same value.
+        If both percentiles have the same value, or there is no white matter to be found.
     """
     values = array[mask] if mask.any() else array.ravel()
     low, high = (float(value) for value in np.percentile(values, percentiles))
@@ -69,6 +86,8 @@ def scale_of(
         )
     if kind == "range":
         return Scale(low, high)
+    if kind == "white-stripe":
+        return WhiteStripe(low, high, *stripe_of(values, low, high, peak))
     clipped = np.clip(values, low, high, dtype=np.float64)
     return ZScore(low, high, float(clipped.mean()), float(clipped.std()))
 

@@ -1,5 +1,7 @@
 """From scans to normalised volumes on one grid, each step recorded, cached on disk.
 
+Slow steps are kept apart (`polysite.data.steps`): other settings redo only what depends on them.
+
 For every contrast on its own: orientation, ringing clipped, mask, percentiles. Then rigid registration to the
 reference contrast, resampling to its grid, normalisation. What a contrast's values become depends on its own
 file alone, so training and prediction see the same. For segmentation each image is a case of its own (a part),
@@ -38,9 +40,11 @@ from polysite.data.cache import (
 from polysite.data.case import Case
 from polysite.data.labels import labels_of, resample_labels, volumes_ml
 from polysite.data.orient import to_canonical
+from polysite.data.register import VERSION as REGISTER_VERSION
 from polysite.data.register import Registration, register
 from polysite.data.resample import Affine, Grid, resample
-from polysite.data.single import Oriented, oriented
+from polysite.data.single import NOTHING_KEPT, Oriented, oriented
+from polysite.data.steps import Steps
 from polysite.errors import DataError
 
 Progress = Callable[[str], None]
@@ -49,13 +53,21 @@ WORTHWHILE_S = 20.0
 """Work that takes less is not shared: starting processes takes a few seconds."""
 
 
-def _align(moving: Oriented, reference: Oriented, mode: str) -> Registration | None:
+def _align(moving: Oriented, reference: Oriented, settings: Preparation, steps: Steps) -> Registration | None:
     """The registration to the reference, if the settings ask for one."""
+    mode = settings.registration
     if moving is reference or mode == "never" or (mode == "auto" and moving.grid.same_as(reference.grid)):
         return None
-    return register(
-        reference.clipped(), reference.grid.affine, reference.mask, moving.clipped(), moving.grid.affine
-    )
+    arguments: dict[str, Any] = {
+        "fixed": reference.look(),
+        "fixed_affine": reference.grid.affine,
+        "mask": reference.mask,
+        "moving": moving.look(),
+        "moving_affine": moving.grid.affine,
+        "kind": settings.transform,
+    }
+    found = steps.outcome("registration", REGISTER_VERSION, arguments, lambda: register(**arguments).record())
+    return Registration.of(found)
 
 
 def _bring(moving: Oriented, grid: Grid, transform: Affine | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -107,7 +119,12 @@ def entry_of(case: Case, settings: Prepare, folder: Path) -> Path:
 
 
 def prepare_case(
-    case: Case, settings: Prepare, folder: Path, progress: Progress | None = None
+    case: Case,
+    settings: Prepare,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    steps: Steps = NOTHING_KEPT,
 ) -> PreparedCase:
     """Prepare a case, or open it if that was done before.
 
@@ -121,6 +138,8 @@ def prepare_case(
         Holds prepared cases, each in a folder of its own, named after the case and what it depends on.
     progress : callable, optional
         Told with a line of text if the case is not prepared yet.
+    steps : Steps
+        Where outcomes of slow steps are kept; default: nowhere.
 
     Raises
     ------
@@ -128,16 +147,13 @@ def prepare_case(
         If a file cannot be used, or the disk refuses.
     """
     target = entry_of(case, settings, folder)
-    if target.exists():
-        try:
-            return open_case(target)
-        except DataError:
-            _discard(target)
+    if known := _known(target):
+        return known
     if progress:
         progress(f"{case.site}: preparing {case.key}")
     try:
         with _new_folder(target) as temporary:
-            arrays, record = _steps(case, decided_for(case, settings))
+            arrays, record = _prepared(case, decided_for(case, settings), steps)
             write_arrays(temporary, arrays, record)
     except OSError as error:
         raise DataError(
@@ -146,18 +162,30 @@ def prepare_case(
     return open_case(target)
 
 
-def _steps(case: Case, settings: Preparation) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _known(target: Path) -> PreparedCase | None:
+    """A case that was prepared before; a damaged one is taken away."""
+    if target.exists():
+        try:
+            return open_case(target)
+        except DataError:
+            _discard(target)
+    return None
+
+
+def _prepared(
+    case: Case, settings: Preparation, kept: Steps
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """A case's arrays and record."""
     name = settings.reference if settings.reference in case.images else next(iter(case.images))
-    reference = oriented(case.image(name), settings)
+    reference = oriented(case.image(name), settings, kept)
     grid = reference.grid.with_spacing(settings.spacing_mm)
     mask = resample(reference.mask.astype(np.float32), reference.grid.affine, grid, nearest=True)
     seen = np.ascontiguousarray(np.transpose(mask > 0.5, (2, 0, 1)))
     arrays: dict[str, NDArray[Any]] = {}
     steps = {}
     for contrast in case.images:
-        moving = reference if contrast == name else oriented(case.image(contrast), settings)
-        found = _align(moving, reference, settings.registration)
+        moving = reference if contrast == name else oriented(case.image(contrast), settings, kept)
+        found = _align(moving, reference, settings, kept)
         arrays[contrast], reach = _bring(moving, grid, found.transform if found else None)
         steps[contrast] = {
             **moving.record,
@@ -255,7 +283,7 @@ def prepare_site(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> list[PreparedCase]:
-    """Prepare a site's cases below ``<cache>/prepared``, in their order.
+    """Prepare a site's cases below ``<cache>/prepared``, in their order; slow steps are kept in ``<cache>/steps``.
 
     Parameters
     ----------
@@ -273,18 +301,22 @@ def prepare_site(
     twice = [key for key, n in Counter(case.key for case in cases).items() if n > 1]
     if twice:
         raise DataError(f"{cases[0].site}: {twice[0]} is there twice; `polysite check` lists the files")
-    folder = cache / "prepared"
-    missing = [case for case in cases if not entry_of(case, settings, folder).exists()]
+    folder, steps = cache / "prepared", Steps(cache / "steps")
+    known = [_known(entry_of(case, settings, folder)) for case in cases]
+    missing = [case for case, there in zip(cases, known, strict=True) if there is None]
     if workers > 1 and len(missing) > 2:
         begin = time.perf_counter()
-        prepare_case(missing[0], settings, folder, progress)
+        prepare_case(missing[0], settings, folder, progress, steps=steps)
         if (time.perf_counter() - begin) * (len(missing) - 1) >= WORTHWHILE_S:
-            _side_by_side(missing[1:], settings, folder, progress, min(workers, len(missing) - 1))
-    return [prepare_case(case, settings, folder, progress) for case in cases]
+            _side_by_side(missing[1:], settings, cache, progress, min(workers, len(missing) - 1))
+    return [
+        there or prepare_case(case, settings, folder, progress, steps=steps)
+        for case, there in zip(cases, known, strict=True)
+    ]
 
 
 def _side_by_side(
-    cases: Sequence[Case], settings: Prepare, folder: Path, progress: Progress | None, workers: int
+    cases: Sequence[Case], settings: Prepare, cache: Path, progress: Progress | None, workers: int
 ) -> None:
     # Ctrl-C ends the processes at once and without a word
     with ProcessPoolExecutor(
@@ -293,7 +325,8 @@ def _side_by_side(
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_DFL),
     ) as pool:
-        begun = [pool.submit(prepare_case, case, settings, folder) for case in cases]
+        steps = Steps(cache / "steps")
+        begun = [pool.submit(prepare_case, case, settings, cache / "prepared", steps=steps) for case in cases]
         try:
             for case, work in zip(cases, begun, strict=True):
                 if progress:

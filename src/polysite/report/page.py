@@ -1,11 +1,9 @@
 """The report: one self-contained HTML page from the files of finished, or unfinished, runs."""
 
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import polysite
@@ -28,6 +26,7 @@ from polysite.report.limits import limits, scoring
 from polysite.report.outlines import outline_figures
 from polysite.report.run_folder import RunFolder, read_run
 from polysite.report.settings import SPLITS, differing, flatten, split_counts
+from polysite.report.template import rendered
 from polysite.report.travel import travel
 from polysite.report.wording import WORDINGS
 
@@ -71,10 +70,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     if not runs:
         raise DataError("no run is given; name at least one folder that `polysite train --out` wrote")
     folders = [read_run(path) for path in dict.fromkeys(runs)]
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    filters = {
         "number": words.number,
         "signed": words.signed,
         "interval": words.interval_text,
@@ -83,10 +79,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
         "task": words.task_text,
         "by_site": by_site,
     }
-    here = files("polysite.report")
-    template = environment.from_string(here.joinpath("report.html").read_text(encoding="utf-8"))
-    style = Markup(here.joinpath("report.css").read_text(encoding="utf-8"))
-    replace_text(out, template.render(style=style, **_content(folders)))
+    replace_text(out, rendered("report.html", ("report.css",), filters, _content(folders)))
     return out
 
 
