@@ -1,6 +1,6 @@
 """One process, one site after another: the default carrier, with nothing between site and server."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from pydantic import Field
@@ -29,18 +29,10 @@ class Here:
 
     def visit(self, round_: int, news: Mapping[str, Tensor], sites: Iterable[str]) -> Iterator[Message]:
         """One message a site, made when it is asked for."""
-        order = list(sites)
-        for turn, name in enumerate(order):
-            self._read_ahead(order, round_, turn + 1)
+        for name in sites:
             message = self._crew.sites[name].work(round_, news)
             with one_thread():  # whoever takes the message
                 yield message
-
-    def _read_ahead(self, order: Sequence[str], round_: int, turn: int) -> None:
-        """While a site trains, bring near what the next one in turn will read."""
-        later, place = divmod(turn, len(order))
-        if len(order) > 1:
-            self._crew.saver.read_ahead(self._crew.sites[order[place]].store, round_ + later)
 
     def close(self) -> None:
         """Nothing was started."""

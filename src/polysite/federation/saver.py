@@ -63,10 +63,6 @@ class Saver:
         self._pending.append((store.folder, future))
         return future
 
-    def read_ahead(self, store: Store, version: int) -> None:
-        """Let the background touch a version's file after the saves that are due, so that reading it is fast."""
-        self._thread.submit(store.read_ahead, version)
-
     def _run(
         self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
     ) -> str:

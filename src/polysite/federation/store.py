@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,6 @@ from polysite.federation.tensor_files import REMEDY, file_digest, flush, read_in
 FORMAT = 2
 KEEP = 2
 """Versions kept: the last whole round, and the one that a round in progress starts from."""
-
-
-READ_AHEAD_BYTES = 1 << 22
 
 
 def _seal(head: Mapping[str, Any]) -> str:
@@ -174,13 +170,6 @@ class Store:
                 f"{file}: is cut short or altered (its SHA-256 is not the stored one); {REMEDY}"
             )
         return file, head["facts"]
-
-    def read_ahead(self, version: int) -> None:
-        """Read a version's file for nothing, so that the system has it at hand; a file that cannot be read is left."""
-        with suppress(OSError), (self.path(version) / "state.safetensors").open("rb", buffering=0) as file:
-            room = bytearray(READ_AHEAD_BYTES)
-            while file.readinto(room):
-                pass
 
     def clean(self) -> None:
         """Remove what an interrupted write left behind."""
