@@ -8,6 +8,7 @@ The overhead's processor time (of the thread that trains) is given too: on a bus
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -37,15 +38,38 @@ def random_case(size: int, n_slices: int, contrasts: tuple[str, ...]) -> Any:
     )
 
 
+def timed(owner: Any, name: str) -> list[float]:
+    """Seconds that each call of a function takes from now on."""
+    function, seconds = getattr(owner, name), []
+
+    @functools.wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        start = time.perf_counter()
+        result = function(*given, **named)
+        seconds.append(time.perf_counter() - start)
+        return result
+
+    setattr(owner, name, call)
+    return seconds
+
+
 def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Run a federation in this process."""
     import torch
 
     from polysite import recipe
+    from polysite.algorithms.mean import WeightedMean
     from polysite.engines.here import Here
     from polysite.federation.crew import assemble
-    from polysite.federation.saver import saving
+    from polysite.federation.saver import Saver, saving
     from polysite.federation.server import federate
+    from polysite.federation.store import Store
+
+    parts = {
+        "reading": timed(Store, "load_in_place"),
+        "copying": timed(Saver, "save"),
+        "averaging": timed(WeightedMean, "add"),
+    }
 
     data = {"format": "bids", "path": "unused"}
     run = recipe.build(
@@ -75,13 +99,13 @@ def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
         engine = Here(Here.Settings(threads=arguments.threads), crew)
         fit, spent = crew.task.fit, [0.0]
 
-        def timed(*given: Any, **named: Any) -> dict[str, float]:
+        def clocked(*given: Any, **named: Any) -> dict[str, float]:
             begun = time.thread_time()
             losses = fit(*given, **named)
             spent[0] += time.thread_time() - begun
             return losses
 
-        crew.task.fit = timed
+        crew.task.fit = clocked
         carried: list[float] = []
         visit = engine.visit
 
@@ -112,6 +136,7 @@ def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
         "overhead_cpu_s_per_site": cpu / n_sites,
         "carried_s_median": float(np.median(carried)),
         "carried_s_least": min(carried),
+        **{f"{name}_s": float(np.median(seconds)) for name, seconds in parts.items()},
         "overhead_percent": 100 * overhead / compute,
         "wall_s": total,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -151,14 +176,15 @@ def main() -> None:
         return
     print(
         "| sites | compute a site | overhead a site | overhead | its processor time "
-        "| of it in and out of a site: median, least | peak memory |"
+        "| of it in and out of a site: median, least | of that reading, copying, averaging | peak memory |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         print(
             f"| {row['sites']:.0f} | {row['compute_s_per_site']:.2f} s | {row['overhead_s_per_site']:.3f} s "
             f"| {row['overhead_percent']:.1f} % | {row['overhead_cpu_s_per_site']:.3f} s "
             f"| {row['carried_s_median']:.3f} s, {row['carried_s_least']:.3f} s "
+            f"| {row['reading_s']:.3f} s, {row['copying_s']:.3f} s, {row['averaging_s']:.3f} s "
             f"| {row['peak_memory_mb']:.0f} MB |"
         )
 
