@@ -18,6 +18,7 @@ from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.check import check_found
 from polysite.data.check_labels import unseen_classes
+from polysite.data.given_masks import root_of, with_masks
 from polysite.data.prepare import prepare_site
 from polysite.data.split import split_subjects
 from polysite.errors import ConfigError, DataError
@@ -41,6 +42,7 @@ def find_site(name: str, site: Site, run: Run) -> list[Case]:
         data = phantom_as_bids(data, run.cache_folder())
     try:
         cases: list[Case] = lookup("readers", data.format)(name, data, contrasts)
+        cases = with_masks(cases, root_of(data), data.masks)
     except ConfigError as error:
         raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases
