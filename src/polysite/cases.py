@@ -20,6 +20,7 @@ from polysite.data.case import Case
 from polysite.data.check import check_found
 from polysite.data.check_labels import unseen_classes
 from polysite.data.datasets.reader import require_pairs
+from polysite.data.given_masks import root_of, with_masks
 from polysite.data.prepare import prepare_site
 from polysite.data.split import split_subjects
 from polysite.errors import ConfigError, DataError
@@ -48,6 +49,7 @@ def find_site(name: str, site: Site, run: Run, progress: Progress | None = None)
         if isinstance(data, DatasetData) and site.tasks:
             require_pairs(name, data)
         cases: list[Case] = lookup("readers", reader)(name, data, contrasts)
+        cases = with_masks(cases, root_of(data), data.masks)
     except ConfigError as error:
         raise ConfigError(f"sites.{name}.data.path: {error}") from error
     return cases

@@ -28,6 +28,11 @@ Overrides = Annotated[
 ]
 
 
+RunCommands = Annotated[
+    bool,
+    typer.Option("--run-commands", help="run the programs that the run folder names (prepare.mask_command)"),
+]
+
 STOPPED = 130
 """Exit status after Ctrl-C."""
 
@@ -305,6 +310,7 @@ def train(
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
+    run_commands: RunCommands = False,
 ) -> None:
     """Train a federation; a stopped run continues with --resume as if it had not stopped."""
     from polysite import recipe
@@ -321,6 +327,7 @@ def train(
             raise ConfigError(f"--out {out}: --resume {resume} names the folder already; leave one out")
         folder = resume
         _same_run(folder, run, overrides)
+        _require_consent(folder, run_commands)
     else:
         if run is None:
             raise ConfigError("say what to train: polysite train RUN.yaml --out FOLDER, or --resume FOLDER")
@@ -351,6 +358,24 @@ def _same_run(folder: Path, run: Any, overrides: list[str]) -> None:
         )
 
 
+def _require_consent(folder: Path, run_commands: bool) -> None:
+    """A run folder may come from anywhere, so its programs are not started because it says so."""
+    from polysite.run import open_run
+
+    run = open_run(folder)
+    named = [
+        prepare.mask_command
+        for prepare in (run.prepare, *(site.prepare for site in run.sites.values()))
+        if prepare
+    ]
+    if not run_commands and any(named):
+        texts = "; ".join(" ".join(command) for command in dict.fromkeys(named) if command)
+        raise ConfigError(
+            f"{folder / 'config.yaml'}: names a program to be run on this machine: {texts}. If you know it and want "
+            "that, add --run-commands"
+        )
+
+
 def _train(folder: Path, terminal: Any, again: str) -> None:
     """Train a run folder to its end, shown on the terminal; ``again`` is the command that goes on after a stop."""
     from polysite.progress import shown
@@ -368,13 +393,14 @@ def _train(folder: Path, terminal: Any, again: str) -> None:
 
 
 @app.command()
-def evaluate(folder: RunFolder, device: Device = None) -> None:
+def evaluate(folder: RunFolder, device: Device = None, run_commands: RunCommands = False) -> None:
     """Predict and score every test case: predictions/ and scores.csv."""
     from polysite.evaluate.summary import overview
     from polysite.predictions import evaluate as run_evaluation
     from polysite.progress import console, telling
     from polysite.tables import summary_table
 
+    _require_consent(folder, run_commands)
     with telling(console()) as tell:
         scores = run_evaluation(folder, tell, device=device)
     _print(summary_table(overview(scores)))
@@ -399,10 +425,12 @@ def predict(
             "--dicom", metavar="PATH", help="folder to make for the result as DICOM of the input's patient"
         ),
     ] = None,
+    run_commands: RunCommands = False,
 ) -> None:
     """Apply a model to whole volumes: the result lies on the input's own grid."""
     from polysite.predictions import predict as run_prediction
 
+    _require_consent(folder, run_commands)
     for path in run_prediction(folder, site, source, out, task, device=device, dicom=dicom_):
         typer.echo(f"{path}")
 

@@ -98,8 +98,8 @@ def _looked(case: PreparedCase, split: str, reasons: list[tuple[str, str]]) -> L
 
 
 def _window(volume: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Values from 0 to 1 for the eye, whatever the normalisation."""
-    low, high = np.percentile(volume[mask] if mask.any() else volume, (0.5, 99.5))
+    """Values from 0 to 1 for the eye, whatever the normalisation; bright fat is not to leave the brain dark."""
+    low, high = np.percentile(volume[mask] if mask.any() else volume, (0.5, 98))
     return np.asarray((volume - low) / max(float(high - low), 1e-6))
 
 

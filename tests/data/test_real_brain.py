@@ -7,12 +7,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from polysite.config.prepare import Prepare
+from polysite.config.prepare import Preparation, Prepare
 from polysite.config.site import Site
 from polysite.config.sources import BidsData
 from polysite.data.bids import read_cases
 from polysite.data.check import check_site
 from polysite.data.prepare import prepare_case
+from polysite.data.single import oriented
 
 pytestmark = [
     pytest.mark.real,
@@ -61,3 +62,24 @@ def test_heads_as_scanned_are_registered_to_the_millimetre(tmp_path):
     here = found[:3, :3] @ (lps @ centre) + found[:3, 3]
     assert np.linalg.norm(lps @ centre - there) > 4  # what the headers are off by
     assert np.linalg.norm(here - there) < 1
+
+
+@pytest.mark.slow
+def test_the_brain_found_in_a_head_has_the_size_of_one_in_every_contrast():
+    for case in site("ljubljana_2d"):
+        volumes = {
+            contrast: oriented(case.image(contrast), Preparation(mask="brain")).record["mask"]["ml"]
+            for contrast in CONTRASTS
+        }
+        assert all(1200 < volume < 1700 for volume in volumes.values()), volumes
+        assert max(volumes.values()) < 1.15 * min(volumes.values())
+
+
+@pytest.mark.slow
+def test_n4_makes_white_matter_of_a_scanned_head_more_even_and_keeps_its_brightness():
+    image = site("ljubljana_2d")[0].image("T1w")
+    plain, corrected = (oriented(image, Preparation(mask="brain", bias=bias)) for bias in ("none", "n4"))
+    bright = plain.mask & (plain.array > np.percentile(plain.array[plain.mask], 60))
+    before, after = (one.array[bright].std() / one.array[bright].mean() for one in (plain, corrected))
+    assert after < before
+    assert corrected.array[bright].mean() == pytest.approx(plain.array[bright].mean(), rel=0.1)

@@ -37,8 +37,8 @@ def test_tiles_take_turns_and_have_one_size_in_mm():
 
 
 def test_pixels_are_square_whatever_the_voxels():
-    assert draw(PLANE).size == (144, 108)
-    assert draw(replace(PLANE, spacing_mm=(1.0, 4.0))).size == (24, 144)
+    assert draw(PLANE).size == (132, 99)
+    assert draw(replace(PLANE, spacing_mm=(1.0, 4.0))).size == (22, 132)
 
 
 def test_an_outline_is_drawn_where_there_is_something_to_outline():

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from polysite.config.base import Name, Section
 
@@ -12,7 +12,7 @@ Normalisation = Literal["range", "zscore", "white-stripe"]
 Peak = Literal["first", "largest", "last"]
 Bias = Literal["none", "n4"]
 Transform = Literal["rigid", "affine"]
-Mask = Literal["foreground", "nonzero", "none"]
+Mask = Literal["foreground", "brain", "nonzero", "given", "command", "none"]
 Spacing = Annotated[float, Field(ge=0.1, le=50)]
 Spacings = tuple[Spacing | None, Spacing | None, Spacing | None]
 Percentile = Annotated[float, Field(ge=0, le=100)]
@@ -64,8 +64,17 @@ class Prepare(Section):
     )
     mask: Mask | None = Field(
         default=None,
-        description="`foreground`: the head; `nonzero`: voxels other than 0; `none`: the whole volume; default: "
-        "`foreground` for synthesis, `none` for segmentation",
+        description="`foreground`: the head, or the brain where the skull was removed; `brain`: the brain, found "
+        "roughly; `nonzero`: voxels other than 0; `given`: the files of the site's `data.masks`; `command`: what "
+        "`mask_command` finds; `none`: the whole volume; default: `foreground` for synthesis, `none` for segmentation",
+    )
+    mask_command: tuple[str, ...] = Field(
+        default=(),
+        description="mask: command: a program and its arguments, of which {input} and {output} are files, for example "
+        "[mri_synthstrip, -i, '{input}', -m, '{output}']; run once a volume, without a shell",
+    )
+    mask_timeout_s: float = Field(
+        default=1800, gt=0, le=86_400, description="mask: command: longest time for a volume"
     )
 
     @field_validator("percentiles")
@@ -75,6 +84,15 @@ class Prepare(Section):
         if low >= high:
             raise ValueError(f"the lower one comes first, not [{low:g}, {high:g}]")
         return percentiles
+
+    @model_validator(mode="after")
+    def _whole_command(self) -> "Prepare":
+        if (self.mask == "command") != bool(self.mask_command):
+            raise ValueError("`mask: command` and `mask_command` go together; give both or neither")
+        text = " ".join(self.mask_command)
+        if self.mask_command and not ("{input}" in text and "{output}" in text):
+            raise ValueError(f"mask_command {text!r} must name both {{input}} and {{output}}")
+        return self
 
     def decided(self, goal: Goal) -> "Preparation":
         """The same settings with every default that depends on the goal filled in."""

@@ -104,6 +104,10 @@ class Run(Section):
                     [*section, "normalisation"],
                     f"{prepare.normalisation!r} has no ends, but synthesis draws values from -1 to 1; use range",
                 )
+        for name, site in self.sites.items():
+            settings = site.prepare or self.prepare
+            if settings.mask == "given" and not getattr(site.data, "masks", None):
+                raise at(["sites", name, "data"], "needs `masks`, because prepare.mask is 'given'")
         goal = GOALS.get(self.task.name)
         for name, site in self.sites.items():
             if goal and not getattr(site, goal):

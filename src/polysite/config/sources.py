@@ -28,6 +28,21 @@ class _Folder(Section):
         default={},
         description="contrast in the run -> BIDS suffix, table column or file token; default: the same",
     )
+    masks: str | None = Field(
+        default=None,
+        description="where the masks for `prepare.mask: given` lie, below the folder of `path` or absolute: a path "
+        "with {subject}, {session}, {contrast}, {folder} and {name} of the image, for example "
+        "'derivatives/bet/{folder}/{name}_mask.nii.gz'",
+    )
+
+    @field_validator("masks")
+    @classmethod
+    def _known_words(cls, masks: str | None) -> str | None:
+        words = {"subject", "session", "contrast", "folder", "name"}
+        for word in re.findall(r"\{(.*?)\}", (masks or "").replace("${", "$")):
+            if word not in words:
+                raise ValueError(f"{{{word}}} in {masks!r} is none of {', '.join(sorted(words))}")
+        return masks
 
     def folder(self) -> Path:
         """The path with ``${VARIABLE}`` and ``~`` replaced."""

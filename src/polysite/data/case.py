@@ -47,6 +47,8 @@ class Case:
         Contrast to the file of its label image; a contrast without one is not in it.
     frames : dict of str to int
         Contrast to its frame, from 0, where its files are 4-D.
+    masks : dict of str to Path
+        Contrast to the file of its mask, where masks are given.
     part : str or None
         The contrast, if the case is one image of a larger case.
     """
@@ -60,6 +62,7 @@ class Case:
     labels: dict[str, Path] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
     part: str | None = None
+    masks: dict[str, Path] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -74,6 +77,7 @@ class Case:
                 self,
                 images={name: path},
                 labels={name: self.labels[name]} if name in self.labels else {},
+                masks={name: self.masks[name]} if name in self.masks else {},
                 part=name,
                 notes=(),
             )
@@ -95,6 +99,21 @@ class Case:
         if contrast not in self.labels:
             return None
         return _frame(read_image(self.labels[contrast], contrast), self.frames.get(contrast))
+
+    def mask_image(self, contrast: str) -> Image:
+        """Read a contrast's given mask as it is stored.
+
+        Raises
+        ------
+        DataError
+            If none is given.
+        """
+        if contrast not in self.masks:
+            raise DataError(
+                f"{self.images[contrast]}: no mask is given for it, but prepare.mask is 'given'; `masks` of a data "
+                "section names them"
+            )
+        return _frame(read_image(self.masks[contrast], contrast), self.frames.get(contrast))
 
 
 def _frame(image: Image, index: int | None) -> Image:

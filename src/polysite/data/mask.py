@@ -1,10 +1,12 @@
 """Which voxels show the head (or the brain, where the skull was removed)."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from polysite.config.prepare import Mask as MaskKind
 
 Mask = NDArray[np.bool_]
 
@@ -83,14 +85,59 @@ def _close(mask: Mask, radius: NDArray[np.int_]) -> Mask:
     return np.asarray(shrunk[inner] | mask)
 
 
-def foreground(
-    array: NDArray[np.float32], spacing_mm: NDArray[Any], kind: Literal["foreground", "nonzero", "none"]
-) -> tuple[Mask, str]:
-    """The mask of a volume (x, y, z), and how it was found: ``head``, ``brain``, ``nonzero`` or ``none``."""
+DEPTH_MM = 10.0
+"""Skin and skull are at least this thick together."""
+NECK_MM = 6.0
+"""Bridges of tissue from the brain to what surrounds it are thinner than twice this."""
+CLOSE_MM = 10.0
+"""Width of fluid, dark in some contrasts, that is taken in with the brain around it."""
+LEAST_PART = 0.06
+"""Share of the largest part that another one, such as the cerebellum, must have."""
+
+
+def brain_mask(array: NDArray[np.float32], spacing_mm: NDArray[Any]) -> Mask:
+    """The brain in a scanned head, roughly: good enough for percentiles, not for measuring brains.
+
+    Deep in the head what is at least half as bright as its median is tissue. Eroding parts it from eyes, muscles
+    and scalp; the large parts that are left grow back, are closed and filled.
+    """
+    spacing = np.asarray(spacing_mm)
+    smooth = ndimage.gaussian_filter(array, 0.7 / spacing, mode="nearest")
+    # the head goes on beyond the last slices
+    head = np.pad(head_mask(array, spacing), ((1, 1), (1, 1), (0, 0)))
+    depth = ndimage.distance_transform_edt(head, sampling=spacing)[1:-1, 1:-1]
+    inner = depth > DEPTH_MM
+    deep = depth > 2.5 * DEPTH_MM
+    if not inner.any():
+        return np.asarray(inner)
+    tissue = inner & (smooth > 0.5 * np.median(smooth[deep if deep.any() else inner]))
+    core = ndimage.distance_transform_edt(tissue, sampling=spacing) > NECK_MM
+    if not core.any():
+        return np.asarray(inner)
+    grown = ndimage.distance_transform_edt(~_large_parts(core), sampling=spacing) <= NECK_MM + 1.0
+    closed = _close(grown & inner, np.maximum(np.round(CLOSE_MM / spacing).astype(int), 0))
+    return np.asarray(ndimage.binary_fill_holes(closed))
+
+
+def _large_parts(mask: Mask) -> Mask:
+    """The components that are not small beside the largest."""
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(np.isin(labels, np.flatnonzero(sizes >= LEAST_PART * sizes.max())))
+
+
+def foreground(array: NDArray[np.float32], spacing_mm: NDArray[Any], kind: MaskKind) -> tuple[Mask, str]:
+    """The mask of a volume (x, y, z), and how it was found.
+
+    That is ``head``, ``brain`` (the skull was removed before), ``found brain``, ``nonzero`` or ``none``.
+    """
     if kind == "none":
         return np.ones(array.shape, dtype=bool), "none"
     if kind == "nonzero":
         return np.asarray(array != 0), "nonzero"
     if is_brain_extracted(array):
         return np.asarray(ndimage.binary_fill_holes(array != 0)), "brain"
+    if kind == "brain":
+        return brain_mask(array, spacing_mm), "found brain"
     return head_mask(array, spacing_mm), "head"

@@ -96,9 +96,12 @@ def digest_of(case: Case, settings: Preparation) -> str:
     """
     content = {
         "version": VERSION,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"mask_timeout_s"}),
         "case": [case.site, case.subject, case.session, case.part],
         "files": {contrast: _content_of(path) for contrast, path in case.images.items()},
+        "masks": {contrast: _content_of(path) for contrast, path in case.masks.items()}
+        if settings.mask == "given"
+        else None,
         "labels": _content_of(case.labels[case.part]) if case.part in case.labels else None,
         "frames": case.frames,
         "order": list(case.images),
@@ -177,14 +180,14 @@ def _prepared(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """A case's arrays and record."""
     name = settings.reference if settings.reference in case.images else next(iter(case.images))
-    reference = oriented(case.image(name), settings, kept)
+    reference = _read(case, name, settings, kept)
     grid = reference.grid.with_spacing(settings.spacing_mm)
     mask = resample(reference.mask.astype(np.float32), reference.grid.affine, grid, nearest=True)
     seen = np.ascontiguousarray(np.transpose(mask > 0.5, (2, 0, 1)))
     arrays: dict[str, NDArray[Any]] = {}
     steps = {}
     for contrast in case.images:
-        moving = reference if contrast == name else oriented(case.image(contrast), settings, kept)
+        moving = reference if contrast == name else _read(case, contrast, settings, kept)
         found = _align(moving, reference, settings, kept)
         arrays[contrast], reach = _bring(moving, grid, found.transform if found else None)
         steps[contrast] = {
@@ -225,6 +228,17 @@ def _prepared(
         },
     }
     return arrays, record
+
+
+def _read(case: Case, contrast: str, settings: Preparation, kept: Steps) -> Oriented:
+    """One contrast on its own, with its mask where masks are given."""
+    image = case.image(contrast)
+    if settings.mask != "given":
+        return oriented(image, settings, kept)
+    given = labels_of(case.mask_image(contrast), image) > 0
+    if not given.any():
+        raise DataError(f"{case.masks[contrast]}: is empty: every voxel is 0; correct the mask")
+    return oriented(image, settings, kept, given=given)
 
 
 def _labels(

@@ -11,6 +11,8 @@ from polysite.data.bias import SETTINGS, field_of, log_field
 from polysite.data.bias import VERSION as BIAS_VERSION
 from polysite.data.mask import VERSION as MASK_VERSION
 from polysite.data.mask import foreground
+from polysite.data.mask_command import VERSION as COMMAND_VERSION
+from polysite.data.mask_command import mask_by_command
 from polysite.data.normalise import Scale, scale_of, without_ringing
 from polysite.data.orient import Orientation, canonical_affine, orientation_of, slices_of, to_canonical
 from polysite.data.resample import Affine, Grid
@@ -76,8 +78,26 @@ def remedy_for(array: NDArray[Any]) -> str:
 NOTHING_KEPT = Steps()
 
 
-def oriented(image: Image, settings: Preparation, steps: Steps = NOTHING_KEPT) -> Oriented:
-    """Do to an image what it needs no other contrast for; outcomes of slow steps come from where they are kept."""
+def oriented(
+    image: Image,
+    settings: Preparation,
+    steps: Steps = NOTHING_KEPT,
+    *,
+    given: NDArray[np.bool_] | None = None,
+) -> Oriented:
+    """Do to an image what it needs no other contrast for.
+
+    Parameters
+    ----------
+    image : Image
+        One volume.
+    settings : Preparation
+        What to do.
+    steps : Steps
+        Where outcomes of slow steps are kept.
+    given : NDArray of bool, optional
+        The mask, in the order in which the image is stored, for ``mask: given``.
+    """
     stored = volume_of(image)
     if settings.axes == "slices":
         orientation = slices_of(image.affine, stored.shape)
@@ -86,7 +106,10 @@ def oriented(image: Image, settings: Preparation, steps: Steps = NOTHING_KEPT) -
     array = to_canonical(stored, orientation)
     x, y, z = array.shape
     grid = Grid((x, y, z), canonical_affine(image.affine, orientation, stored.shape))
-    mask, kind = _mask(array, grid, settings, steps)
+    if given is not None:
+        mask, kind = np.asarray(to_canonical(given, orientation)), "given"
+    else:
+        mask, kind = _mask(array, grid, settings, steps, image)
     array, negative = without_ringing(array)
     array, bias = _without_bias(array, mask, grid, settings, steps, image)
     if settings.normalisation == "white-stripe" and kind in {"head", "none"}:
@@ -100,7 +123,7 @@ def oriented(image: Image, settings: Preparation, steps: Steps = NOTHING_KEPT) -
     except DataError as error:
         raise DataError(f"{image.path}: {error}; leave out the file") from error
     clipped = _share_beyond(array[mask], scale)
-    cut = kind in {"brain", "nonzero"}
+    cut = kind not in {"head", "none"}
     if cut:
         array = np.where(mask, array, np.float32(scale.low))
     record = {
@@ -115,9 +138,14 @@ def oriented(image: Image, settings: Preparation, steps: Steps = NOTHING_KEPT) -
 
 
 def _mask(
-    array: NDArray[np.float32], grid: Grid, settings: Preparation, steps: Steps
+    array: NDArray[np.float32], grid: Grid, settings: Preparation, steps: Steps, image: Image
 ) -> tuple[NDArray[np.bool_], str]:
     """The mask, and how it was found."""
+
+    def by_command() -> Outcome:
+        volume = Image(array, grid.affine, image.contrast)
+        found = mask_by_command(volume, settings.mask_command, timeout_s=settings.mask_timeout_s)
+        return {"mask": packed(found)}
 
     def make() -> Outcome:
         mask, kind = foreground(array, grid.spacing_mm, settings.mask)
@@ -125,6 +153,12 @@ def _mask(
 
     if settings.mask in {"nonzero", "none"}:  # done sooner than looked up
         return foreground(array, grid.spacing_mm, settings.mask)
+    if settings.mask == "command":
+        asked = {"array": array, "affine": grid.affine, "command": list(settings.mask_command)}
+        try:
+            return unpacked(steps.outcome("command", COMMAND_VERSION, asked, by_command)["mask"]), "command"
+        except DataError as error:
+            raise DataError(f"{image.path}: {error}") from error
     arguments = {"array": array, "spacing_mm": grid.spacing_mm, "kind": settings.mask}
     found = steps.outcome("mask", MASK_VERSION, arguments, make)
     return unpacked(found["mask"]), found["kind"]

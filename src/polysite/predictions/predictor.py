@@ -1,5 +1,6 @@
 """The trained model of one site, and one image prepared for it."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from polysite.config.run import Run
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.prepare import prepare_case
+from polysite.data.steps import Steps
 from polysite.errors import CheckpointError, ConfigError
 from polysite.federation.crew import make_task
 from polysite.federation.tensor_files import read_tensors
@@ -57,7 +59,12 @@ class Predictor:
         alone = replace(found, images={contrast: found.images[contrast]}, labels={}, part=part)
         settings = site.prepare or self.run.prepare
         with tempfile.TemporaryDirectory(prefix="polysite-") as folder:
-            yield prepare_case(alone, settings, Path(folder))
+            yield prepare_case(alone, settings, Path(folder), steps=self._steps())
+
+    def _steps(self) -> Steps:
+        """What slow steps gave in training, where that is at hand; of a run that was moved it need not be."""
+        kept = self.run.cache_folder() / "steps"
+        return Steps(kept if kept.is_dir() and os.access(kept, os.W_OK) else None)
 
 
 def on_device(run: Run, device: str | None) -> Run:

@@ -16,7 +16,7 @@ from polysite.report.template import rendered
 
 TILE_MM = 30.0
 """Side of a checkerboard's tile."""
-LONGEST = 144
+LONGEST = 132
 """Pixels of a picture's longer side."""
 
 
