@@ -67,7 +67,7 @@ NOTES = {
     "The run.split": "which subjects train, validate and test",
     "The run.evaluate": "how predictions are scored",
     "The run.engine": "what carries the federation on this machine",
-    "A site.data": "where the scans are; one of the four formats below",
+    "A site.data": "where the scans are; one of the five formats below",
     "A site.tasks": "`SOURCE->TARGET`, both among `contrasts`; each once",
     "data.path": "the folder, or the CSV file of a table; `${VARIABLE}` and `~` are replaced; "
     "relative to where the command runs",
@@ -139,7 +139,7 @@ def run_yaml() -> str:
 
 
 def _formats() -> list[str]:
-    return [*TABLES["readers"], "phantom"]
+    return [*TABLES["readers"], "phantom", "elsewhere"]
 
 
 def _section(title: str, key: str, model: Mapping[str, Any], root: Mapping[str, Any], *, level: int) -> str:

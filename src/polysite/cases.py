@@ -28,9 +28,12 @@ Progress = Callable[[str], None]
 
 
 def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Case]]:
-    """Every site's cases; no image is opened. Phantom hospitals that are not in the cache yet are made."""
+    """The cases of every site whose scans are here; no image is opened.
+
+    Phantom hospitals that are not in the cache yet are made.
+    """
     make_phantoms(run, progress)
-    return {name: find_site(name, site, run) for name, site in run.sites.items()}
+    return {name: find_site(name, site, run) for name, site in run.here.items()}
 
 
 def find_site(name: str, site: Site, run: Run) -> list[Case]:

@@ -219,7 +219,7 @@ def train(
     """Train a federation; a stopped run continues with --resume as if it had not stopped."""
     from polysite import recipe
     from polysite.progress import console, telling
-    from polysite.run import create
+    from polysite.run import create, require_here
 
     overrides = list(set_ or [])
     overrides += [f"device={device}"] if device else []
@@ -234,6 +234,7 @@ def train(
     else:
         if run is None:
             raise ConfigError("say what to train: polysite train RUN.yaml --out FOLDER, or --resume FOLDER")
+        require_here(run)
         folder = out or Path("runs") / run.name
         with telling(terminal) as tell:
             create(run, folder, tell)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-FORMATS = ("bids", "table", "files", "phantom")
+FORMATS = ("bids", "table", "files", "phantom", "elsewhere")
 Given = Mapping[tuple[str, ...], str]
 """Key that came from ``--set`` -> its text."""
 
@@ -42,8 +42,10 @@ def place(location: Sequence[int | str], where: str, root: yaml.Node | None, giv
 def _without_tag(location: Sequence[int | str]) -> list[int | str]:
     """A location without the format's name, which pydantic adds where the kind of data decides the keys."""
     parts = list(location)
-    if len(parts) > 3 and parts[0] == "sites" and parts[2] == "data" and parts[3] in FORMATS:
-        del parts[3]
+    for before in (["data"], ["sites", *parts[1:2], "data"]):
+        n = len(before)
+        if parts[:n] == before and parts[n : n + 1] and parts[n] in FORMATS:
+            del parts[n]
     return parts
 
 

@@ -115,4 +115,14 @@ class PhantomData(Section):
         return self
 
 
-SiteData = Annotated[BidsData | TableData | FilesData | PhantomData, Field(discriminator="format")]
+class ElsewhereData(Section):
+    """Scans that only the hospital's own machine can read; it joins the run with a SITE.yaml of its own."""
+
+    format: Literal["elsewhere"] = "elsewhere"
+
+
+OwnData = Annotated[BidsData | TableData | FilesData | PhantomData, Field(discriminator="format")]
+"""Scans on this machine."""
+SiteData = Annotated[
+    BidsData | TableData | FilesData | PhantomData | ElsewhereData, Field(discriminator="format")
+]

@@ -1,6 +1,6 @@
 """From a run's configuration and its prepared data to the sites and the server that take part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def make_plans(run: Run, task: Task, algorithm: Algorithm) -> dict[str, SitePlan
 
 @dataclass
 class Crew:
-    """All that takes part in a run in this process."""
+    """A run as this process sees it: every participant's plan, and those participants whose data are here."""
 
     run: Run
     folder: Path
@@ -78,13 +78,15 @@ class Crew:
     plans: Mapping[str, SitePlan]
     sites: dict[str, Site]
     saver: Saver
+    slot: Callable[[str], Slot]
+    """The model object of a participant's architecture."""
 
     def initial(self) -> dict[str, Tensor]:
         """The server's first state: the common initial values of everything that any site shares."""
         state: dict[str, Tensor] = {}
-        for site in self.sites.values():
-            slot = site.slot()
-            state |= {name: slot.initial[name] for name in site.plan.shared}
+        for name, plan in self.plans.items():
+            initial = self.slot(name).initial
+            state |= {key: initial[key] for key in plan.shared}
         return state
 
     def server_store(self) -> Store:
@@ -93,12 +95,12 @@ class Crew:
 
 
 def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
-    """Build every participant of a run.
+    """Build the participants of a run whose data are here, with the plans of all.
 
     Parameters
     ----------
     cases : mapping
-        Site -> split -> prepared cases.
+        Site -> split -> prepared cases; a site without an entry works elsewhere.
     folder : Path
         The run folder; states are kept below it.
     """
@@ -130,6 +132,8 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
 
     sites = {}
     for name in plans:
+        if name != POOLED and name not in cases:
+            continue
         training, validation = data(name, "train"), data(name, "validation")
         for member, samples in zip(run.sites if name == POOLED else [name], training, strict=True):
             if not samples.n_samples:
@@ -151,4 +155,4 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
             slot=partial(slot, name),
             own_start=None if run.training.common_start else partial(own_start, name),
         )
-    return Crew(run, folder, task, algorithm, plans, sites, saver)
+    return Crew(run, folder, task, algorithm, plans, sites, saver, slot)
