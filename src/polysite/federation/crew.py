@@ -132,10 +132,11 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
 
     sites = {}
     for name in plans:
-        if name != POOLED and name not in cases:
+        members = list(run.sites) if name == POOLED else [name]
+        if any(member not in cases for member in members):
             continue
         training, validation = data(name, "train"), data(name, "validation")
-        for member, samples in zip(run.sites if name == POOLED else [name], training, strict=True):
+        for member, samples in zip(members, training, strict=True):
             if not samples.n_samples:
                 raise DataError(
                     f"{member}: no training case has a sample for any of its tasks; "

@@ -104,10 +104,14 @@ class Payload:
         """
         start, entries = self._entries(shared)
         tensors = {}
-        for name in shared:
+        for name, planned in shared.items():
             first, last = entries[name]
-            values = torch.from_numpy(np.frombuffer(self.body[start + first : start + last], np.uint8).copy())
-            tensors[name] = values.view(shared[name].dtype).reshape(shared[name].shape)
+            values = np.frombuffer(self.body[start + first : start + last], np.uint8)
+            if planned.dtype == torch.bool and (values > 1).any():
+                raise self._wrong(name, "has truth values other than 0 and 1")
+            tensors[name] = torch.empty(planned.shape, dtype=planned.dtype)
+            if len(values):
+                tensors[name].reshape(-1).view(torch.uint8).numpy()[:] = values
             if not finite(tensors[name]):
                 raise self._wrong(name, "has values that are not finite")
         return tensors

@@ -9,7 +9,7 @@ from polysite.errors import ConfigError
 from polysite.events import EventLog, Listener
 from polysite.federation.across import Across, Carrier
 from polysite.federation.audit import Audit
-from polysite.federation.crew import assemble
+from polysite.federation.crew import assemble, make_algorithm, make_task
 from polysite.federation.saver import saving
 from polysite.federation.server import federate
 from polysite.federation.share import describe
@@ -32,6 +32,10 @@ def create_served(run: Run, folder: Path) -> None:
         raise ConfigError(
             f"split.subjects.{next(iter(run.split.subjects))}: names subjects, which stay at the hospital; write "
             "`subjects` into its SITE.yaml"
+        )
+    if make_algorithm(run, make_task(run)).pools_data:
+        raise ConfigError(
+            f"algorithm.name: {run.algorithm.name!r} pools the data of all sites, which no hospital allows"
         )
     create(run.agreed(), folder)
 

@@ -1,15 +1,19 @@
-"""SITE.yaml: read, and laid over the run that the hospitals agreed on."""
+"""SITE.yaml and CONSORTIUM.yaml: read; and the first laid over the run that the hospitals agreed on."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from polysite import recipe
+from polysite.config.base import Section
+from polysite.config.consortium import Consortium
 from polysite.config.hospital import Hospital
 from polysite.config.run import Run
 from polysite.errors import ConfigError
 from polysite.mistakes import explain
+
+T = TypeVar("T", bound=Section)
 
 
 def load_hospital(path: Path) -> Hospital:
@@ -20,9 +24,18 @@ def load_hospital(path: Path) -> Hospital:
     ConfigError
         With a line ``file:line: key: what is wrong`` for each trouble.
     """
+    return _load(path, Hospital)
+
+
+def load_consortium(path: Path) -> Consortium:
+    """Read and check a CONSORTIUM.yaml, as `load_hospital` does a SITE.yaml."""
+    return _load(path, Consortium)
+
+
+def _load(path: Path, kind: type[T]) -> T:
     raw, node = recipe.read_yaml(path)
     try:
-        return Hospital.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(explain(error, str(path), node)) from error
 
