@@ -1,6 +1,6 @@
 """Write the reference pages that follow from the code: ``python docs/reference/generate.py``.
 
-``run-yaml.md`` comes from the pydantic models of a run, ``command-line.md`` from the signatures of the
+``run-yaml.md`` and ``site-yaml.md`` come from the pydantic models, ``command-line.md`` from the signatures of the
 commands. A test compares the committed pages with what this module makes.
 """
 
@@ -15,6 +15,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from polysite import cli
 from polysite.config.base import Name
+from polysite.config.consortium import Consortium
+from polysite.config.hospital import Hospital
 from polysite.config.run import Run
 from polysite.registry import TABLES, lookup
 
@@ -151,7 +153,7 @@ def _section(title: str, key: str, model: Mapping[str, Any], root: Mapping[str, 
     required = model.get("required", [])
     for name, field in sorted(model["properties"].items(), key=lambda item: item[0] != "format"):
         default = "required" if name in required else f"`{_plain(field.get('default'))}`"
-        default = "as there" if _is_section(field) else default
+        default = "as there" if name not in required and _is_section(field) else default
         meaning = meaning_of(title, name, field)
         cells = (f"`{name}`", _type(field, root), default, meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -190,6 +192,7 @@ SECTIONS = {
     "Training": "training",
     "Evaluate": "evaluate",
     "Augment": "augment",
+    "Policy": "policy",
 }
 """Class -> title of its table."""
 
@@ -273,6 +276,33 @@ def _presets() -> str:
     return "\n".join(lines) + "\n"
 
 
+# --- site-yaml.md -------------------------------------------------------------------------------------
+
+SITE_INTRO = """\
+# The YAML of hospitals
+
+What a run [across hospitals](../how-to/hospitals.md) needs beside its own YAML. This page is made from the code by
+`python docs/reference/generate.py`; a test keeps it in step.
+"""
+
+
+def site_yaml() -> str:
+    """The page about SITE.yaml and CONSORTIUM.yaml."""
+    site, consortium = Hospital.model_json_schema(), Consortium.model_json_schema()
+    for schema in (site, consortium):
+        schema.pop("description")
+    data = "The formats of `data` are those of [a run's sites](run-yaml.md#data-bids), without `elsewhere`.\n"
+    return "\n".join(
+        [
+            SITE_INTRO,
+            _section("SITE.yaml", "", site, site, level=2),
+            data,
+            _section("policy", "`policy` in SITE.yaml", site["$defs"]["Policy"], site, level=2),
+            _section("CONSORTIUM.yaml", "", consortium, consortium, level=2),
+        ]
+    )
+
+
 # --- command-line.md ----------------------------------------------------------------------------------
 
 COMMANDS_INTRO = """\
@@ -353,7 +383,7 @@ def _default(value: Any) -> str:
     return "" if value is None or value is False else f"`{value}`"
 
 
-PAGES = {"run-yaml.md": run_yaml, "command-line.md": command_line}
+PAGES = {"run-yaml.md": run_yaml, "site-yaml.md": site_yaml, "command-line.md": command_line}
 
 if __name__ == "__main__":
     for file, make in PAGES.items():

@@ -22,6 +22,7 @@ from polysite.federation.saver import Saver, saving
 from polysite.federation.server import federate
 from polysite.federation.share import fingerprint
 from polysite.federation.sound import received, sendable
+from polysite.hospitals.serving import create_served
 from toy import toy_raw
 
 SITE = "site0"
@@ -131,9 +132,15 @@ def test_exactly_the_limits_are_allowed(bench: Making) -> None:
     bench(policy=policy(max_rounds=3, max_bytes_per_round=20, leaves=("body.*",))).engine.join(0)
 
 
-def test_a_method_that_pools_data_takes_no_part(bench: Making) -> None:
+def test_a_method_that_pools_data_takes_no_part(bench: Making, tmp_path: Path) -> None:
+    one = bench()
+    run = recipe.build(toy_raw(1, algorithm={"name": "central"})).agreed()
     with pytest.raises(ConfigError, match="pools the data"):
-        bench(algorithm={"name": "central"})
+        create_served(run, tmp_path / "server")
+    assert not (tmp_path / "server").exists()
+    answer = one.ask(kind="join", run=run.digest(), tensors={}, facts={"run": run.model_dump(mode="json")})
+    assert "pools the data" in answer.head.facts["reason"]
+    assert one.opened == 0
 
 
 # --- what is not as agreed ------------------------------------------------------------------------------

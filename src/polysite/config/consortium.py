@@ -12,7 +12,7 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9
 class Consortium(Section):
     """Hospitals and the server that they meet at."""
 
-    name: Name
+    name: Name = Field(description="the consortium's name, in every certificate")
     server: Host = Field(
         description="host name by which hospitals reach the server; its certificate is for this name"
     )

@@ -51,4 +51,4 @@ class Hospital(Section):
     kit: Path | None = Field(
         default=None, description="its start-up kit, made by `polysite provision`; for `polysite join`"
     )
-    policy: Policy
+    policy: Policy = Field(description="what it allows")

@@ -123,8 +123,7 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
         model = task.build(None if name == POOLED else name, derive(seed, name))
         return {key: value.detach().cpu() for key, value in model.state_dict().items()}
 
-    def data(name: str, split: str) -> list[TrainingData]:
-        members = run.sites if name == POOLED else [name]
+    def data(members: Sequence[str], split: str) -> list[TrainingData]:
         return [task.data(member, cases[member].get(split, [])) for member in members]
 
     def together(name: str, members: list[TrainingData]) -> TrainingData:
@@ -135,7 +134,7 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
         members = list(run.sites) if name == POOLED else [name]
         if any(member not in cases for member in members):
             continue
-        training, validation = data(name, "train"), data(name, "validation")
+        training, validation = data(members, "train"), data(members, "validation")
         for member, samples in zip(members, training, strict=True):
             if not samples.n_samples:
                 raise DataError(
