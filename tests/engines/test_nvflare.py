@@ -98,6 +98,27 @@ def write_run(folder: Path, raw: dict[str, Any]) -> Path:
     return path
 
 
+def joined(
+    folder: Path, kits: Path, raw: dict[str, Any], *options: str, **policy: Any
+) -> list[subprocess.Popen[str]]:
+    """`polysite join` at every hospital; a site's name gives its own policy."""
+    return [
+        start("join", write_site(folder, kits, raw, site, **policy.get(site, {})), *options) for site in TASKS
+    ]
+
+
+def serving(folder: Path, kits: Path, *what: str | Path) -> subprocess.Popen[str]:
+    limits = ("--wait", str(PATIENCE_S), "--patience", str(PATIENCE_S))
+    return start("serve", *what, "--kit", kits / "server", *limits)
+
+
+def ended(process: subprocess.Popen[str], status: int) -> str:
+    """What a process said on standard error, once it has ended as it should."""
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == status, said
+    return said
+
+
 def test_a_run_over_mutual_tls_leaves_the_same_bytes(
     here: dict[str, str],
     raw: dict[str, Any],
@@ -105,19 +126,52 @@ def test_a_run_over_mutual_tls_leaves_the_same_bytes(
     tmp_path: Path,
     processes: list[subprocess.Popen[str]],
 ) -> None:
-    for site in TASKS:
-        processes.append(start("join", write_site(tmp_path, kits, raw, site), "--once"))
-    server = start(
-        *("serve", write_run(tmp_path, raw), "--kit", kits / "server", "--out", tmp_path / "server"),
-        *("--wait", str(PATIENCE_S), "--patience", str(PATIENCE_S)),
-    )
-    processes.append(server)
-    _, said = server.communicate(timeout=800)
-    assert server.returncode == 0, said
+    processes += joined(tmp_path, kits, raw, "--once")
+    processes.append(serving(tmp_path, kits, write_run(tmp_path, raw), "--out", tmp_path / "server"))
+    ended(processes[-1], 0)
     for process in processes[:-1]:
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told
+        ended(process, 0)
     assert states(digests(tmp_path, "*.safetensors")) == here
     log = tmp_path / "north" / "audit.jsonl"
     checked = polysite("audit", log, "--against", tmp_path / "server" / "audit.jsonl", "--site", "north")
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_server_that_was_killed_goes_on_with_the_hospitals_that_waited(
+    here: dict[str, str],
+    raw: dict[str, Any],
+    kits: Path,
+    tmp_path: Path,
+    processes: list[subprocess.Popen[str]],
+) -> None:
+    processes += joined(tmp_path, kits, raw)
+    server = serving(tmp_path, kits, write_run(tmp_path, raw), "--out", tmp_path / "server")
+    processes.append(server)
+    events = tmp_path / "server" / "events.jsonl"
+    deadline = time.monotonic() + PATIENCE_S
+    while not (events.exists() and '"event": "round"' in events.read_text()):
+        assert time.monotonic() < deadline
+        assert server.poll() is None, server.communicate()[1]
+        time.sleep(0.05)
+    server.kill()
+    server.communicate()
+    processes.append(serving(tmp_path, kits, "--resume", tmp_path / "server"))
+    ended(processes[-1], 0)
+    assert states(digests(tmp_path, "*.safetensors")) == here
+    for process in processes[:3]:
+        assert process.poll() is None
+        process.terminate()
+        assert "polysite join" in ended(process, 130)
+
+
+def test_a_hospital_that_refuses_ends_the_run_with_its_reason(
+    raw: dict[str, Any], kits: Path, tmp_path: Path, processes: list[subprocess.Popen[str]]
+) -> None:
+    processes += joined(tmp_path, kits, raw, "--once", south={"leaves": ["generator.encoder.*"]})
+    processes.append(serving(tmp_path, kits, write_run(tmp_path, raw), "--out", tmp_path / "server"))
+    said = ended(processes[-1], 1)
+    assert "south: takes no part: " in said
+    assert "would leave; no pattern of policy.leaves allows it" in said
+    assert not list((tmp_path / "south").glob("small-*"))
+    for process in processes[:3]:
+        assert "join again" in ended(process, 1)

@@ -19,6 +19,9 @@ from polysite.engines.door import VARIABLE, Closed, knock, receive, send
 from polysite.engines.nvflare.words import CONTENT, TASK
 from polysite.parent import end_with
 
+WORDS = {ReturnCode.EXECUTION_EXCEPTION: "`polysite join` ended there, or was interrupted"}
+"""NVFlare's word for a trouble -> ours."""
+
 
 class Relay(Controller):
     """Carries until the door closes.
@@ -70,7 +73,7 @@ class Relay(Controller):
             if code == ReturnCode.OK and isinstance(answer, bytes):
                 reply(answer)
             else:
-                reply(str(code).encode(), trouble=True)
+                reply(WORDS.get(code, str(code)).encode(), trouble=True)
 
         def done(task: Task, fl_ctx: FLContext) -> None:
             if task.completion_status == TaskCompletionStatus.TIMEOUT:
