@@ -4,7 +4,9 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,30 @@ def test_long_frames_come_one_after_another() -> None:
         sender.start()
         assert [receive(other)[1] for _ in contents] == contents
         sender.join()
+
+
+def test_what_one_thread_waits_for_does_not_break_off_what_another_sends() -> None:
+    one, other = socket.socketpair()
+    content, told, got = os.urandom(5_000_000), threading.Event(), []
+
+    def listen() -> None:
+        with suppress(Closed):
+            receive(one, told.is_set, poll_s=0.01)
+
+    def read_late() -> None:
+        time.sleep(0.2)
+        got.append(receive(other)[1])
+
+    with one, other:
+        threads = [threading.Thread(target=work) for work in (listen, read_late)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        send(one, "north", content)
+        threads[1].join()
+        told.set()
+        threads[0].join()
+    assert got == [content]
 
 
 @pytest.mark.parametrize(

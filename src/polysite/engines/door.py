@@ -5,6 +5,7 @@ A frame is: one byte, whether it is an answer or a trouble; two bytes, the lengt
 bytes, the length of the content; the content. No torch here: a carrier's process starts in a moment.
 """
 
+import select
 import shutil
 import socket
 import tempfile
@@ -53,25 +54,30 @@ def receive(
     Closed
         If the other side is gone, or ``stopped`` says so.
     """
-    channel.settimeout(poll_s)
-    kind = _exactly(channel, 1, stopped)
-    name = _exactly(channel, int.from_bytes(_exactly(channel, 2, stopped), "little"), stopped)
-    length = int.from_bytes(_exactly(channel, 8, stopped), "little")
+
+    def take(n: int) -> bytearray:
+        return _exactly(channel, n, stopped, poll_s)
+
+    kind = take(1)
+    name = take(int.from_bytes(take(2), "little"))
+    length = int.from_bytes(take(8), "little")
     if bytes(kind) not in (CONTENT, TROUBLE) or length > MOST_BYTES:
         raise Closed("what came is no frame")
-    return name.decode(), bytes(_exactly(channel, length, stopped)), bytes(kind) == TROUBLE
+    return name.decode(), bytes(take(length)), bytes(kind) == TROUBLE
 
 
-def _exactly(channel: socket.socket, n: int, stopped: Callable[[], bool]) -> bytearray:
+def _exactly(channel: socket.socket, n: int, stopped: Callable[[], bool], poll_s: float) -> bytearray:
     room = bytearray(n)
     view, done = memoryview(room), 0
+    ready = select.poll()  # a timeout of the socket's own would also break off what another thread sends
+    ready.register(channel, select.POLLIN)
     while done < n:
         if stopped():
             raise Closed("told to stop")
+        if not ready.poll(1000 * poll_s):
+            continue
         try:
             got = channel.recv_into(view[done:])
-        except TimeoutError:
-            continue
         except OSError as error:
             raise Closed(str(error)) from error
         if not got:
