@@ -20,6 +20,8 @@ from typer.models import OptionInfo
 from fakes import MemoryCase, small_task
 from polysite import cli, recipe, registry, study
 from polysite.config.base import Component
+from polysite.config.consortium import Consortium
+from polysite.config.hospital import Hospital
 from polysite.config.run import Run
 from polysite.config.site import Site
 from polysite.engines.here import Here
@@ -137,6 +139,10 @@ def test_yaml_examples_are_valid(page: Path, line: int, text: str) -> None:
     base = yaml.safe_load(BASE)
     if {"name", "sites"} <= set(raw):
         recipe.build(raw)
+    elif "hospitals" in raw:
+        Consortium(**raw)
+    elif "policy" in raw:
+        Hospital(**raw)
     elif "methods" in raw:
         for differs in study.Study(**raw).methods.values():
             recipe.build(recipe.merge(base, differs))

@@ -1,6 +1,6 @@
 """Write the reference pages that follow from the code: ``python docs/reference/generate.py``.
 
-``run-yaml.md`` comes from the pydantic models of a run, ``command-line.md`` from the signatures of the
+``run-yaml.md`` and ``site-yaml.md`` come from the pydantic models, ``command-line.md`` from the signatures of the
 commands, ``datasets/`` from what is known of each public data set. A test compares the committed pages with
 what this module makes.
 """
@@ -17,6 +17,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from polysite import cli
 from polysite.config.base import Name
+from polysite.config.consortium import Consortium
+from polysite.config.hospital import Hospital
 from polysite.config.run import Run
 from polysite.data.datasets.page import page_of
 from polysite.registry import TABLES, lookup
@@ -143,7 +145,7 @@ def run_yaml() -> str:
 
 
 def _formats() -> list[str]:
-    return [*TABLES["readers"], "dicom", "phantom"]
+    return [*TABLES["readers"], "dicom", "phantom", "elsewhere"]
 
 
 def _section(title: str, key: str, model: Mapping[str, Any], root: Mapping[str, Any], *, level: int) -> str:
@@ -155,7 +157,7 @@ def _section(title: str, key: str, model: Mapping[str, Any], root: Mapping[str, 
     required = model.get("required", [])
     for name, field in sorted(model["properties"].items(), key=lambda item: item[0] != "format"):
         default = "required" if name in required else f"`{_plain(field.get('default'))}`"
-        default = "as there" if _is_section(field) else default
+        default = "as there" if name not in required and _is_section(field) else default
         meaning = meaning_of(title, name, field)
         cells = (f"`{name}`", _type(field, root), default, meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -194,6 +196,7 @@ SECTIONS = {
     "Training": "training",
     "Evaluate": "evaluate",
     "Augment": "augment",
+    "Policy": "policy",
 }
 """Class -> title of its table."""
 
@@ -275,6 +278,33 @@ def _presets() -> str:
             given = "; ".join(f"`{key}: {_plain(dict(part))}`" for key, part in values.items())
             lines.append(f"| {name} | {preset} | {given} |")
     return "\n".join(lines) + "\n"
+
+
+# --- site-yaml.md -------------------------------------------------------------------------------------
+
+SITE_INTRO = """\
+# The YAML of hospitals
+
+What a run [across hospitals](../how-to/hospitals.md) needs beside its own YAML. This page is made from the code by
+`python docs/reference/generate.py`; a test keeps it in step.
+"""
+
+
+def site_yaml() -> str:
+    """The page about SITE.yaml and CONSORTIUM.yaml."""
+    site, consortium = Hospital.model_json_schema(), Consortium.model_json_schema()
+    for schema in (site, consortium):
+        schema.pop("description")
+    data = "The formats of `data` are those of [a run's sites](run-yaml.md#data-bids), without `elsewhere`.\n"
+    return "\n".join(
+        [
+            SITE_INTRO,
+            _section("SITE.yaml", "", site, site, level=2),
+            data,
+            _section("policy", "`policy` in SITE.yaml", site["$defs"]["Policy"], site, level=2),
+            _section("CONSORTIUM.yaml", "", consortium, consortium, level=2),
+        ]
+    )
 
 
 # --- command-line.md ----------------------------------------------------------------------------------
@@ -359,6 +389,7 @@ def _default(value: Any) -> str:
 
 PAGES = {
     "run-yaml.md": run_yaml,
+    "site-yaml.md": site_yaml,
     "command-line.md": command_line,
     **{f"datasets/{name}.md": partial(page_of, lookup("datasets", name)) for name in TABLES["datasets"]},
 }

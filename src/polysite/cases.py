@@ -14,7 +14,7 @@ from pathlib import Path
 
 from polysite.config.run import Run
 from polysite.config.site import Site, parse_task
-from polysite.config.sources import BidsData, DatasetData, DicomData, PhantomData
+from polysite.config.sources import BidsData, DatasetData, DicomData, ElsewhereData, PhantomData
 from polysite.data.cache import PreparedCase
 from polysite.data.case import Case
 from polysite.data.check import check_found
@@ -31,14 +31,19 @@ Progress = Callable[[str], None]
 
 
 def find_cases(run: Run, progress: Progress | None = None) -> dict[str, list[Case]]:
-    """Every site's cases; no image is opened. Phantom hospitals that are not in the cache yet are made."""
+    """The cases of every site whose scans are here; no image is opened.
+
+    Phantom hospitals that are not in the cache yet are made.
+    """
     make_phantoms(run, progress)
-    return {name: find_site(name, site, run, progress) for name, site in run.sites.items()}
+    return {name: find_site(name, site, run, progress) for name, site in run.here.items()}
 
 
 def find_site(name: str, site: Site, run: Run, progress: Progress | None = None) -> list[Case]:
     """One site's cases."""
     data, contrasts = site.data, run.contrasts
+    if isinstance(data, ElsewhereData):
+        raise ConfigError(f"sites.{name}.data: lies elsewhere; only the hospital's own machine can read it")
     if isinstance(data, DicomData):
         return _find_dicom(name, data, run, progress)
     if isinstance(data, PhantomData):

@@ -3,12 +3,14 @@
 import errno
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from polysite.errors import ConfigError, DataError, PolysiteError
+from polysite.errors import CheckpointError, ConfigError, DataError, PolysiteError
 
 app = typer.Typer(
     name="polysite",
@@ -315,7 +317,7 @@ def train(
     """Train a federation; a stopped run continues with --resume as if it had not stopped."""
     from polysite import recipe
     from polysite.progress import console, telling
-    from polysite.run import create
+    from polysite.run import create, require_here
 
     overrides = list(set_ or [])
     overrides += [f"device={device}"] if device else []
@@ -331,6 +333,7 @@ def train(
     else:
         if run is None:
             raise ConfigError("say what to train: polysite train RUN.yaml --out FOLDER, or --resume FOLDER")
+        require_here(run)
         folder = out or Path("runs") / run.name
         with telling(terminal) as tell:
             create(run, folder, tell)
@@ -467,3 +470,132 @@ def compare(
     )
     _print(summary_table(summary_rows(scores, references=references)))
     typer.echo(f"{build_report(folders, out / 'report.html')}")
+
+
+@app.command()
+def provision(
+    consortium_file: Annotated[
+        Path, typer.Argument(metavar="CONSORTIUM.yaml", help="the server's address and the hospitals")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the kits; keep authority/ secret")],
+) -> None:
+    """Make start-up kits for the server and each hospital; a hospital added later gets one, the others keep theirs."""
+    from polysite.engines.nvflare.provisioning import provision as make_kits
+    from polysite.hospitals.site_file import load_consortium
+
+    for folder in make_kits(load_consortium(consortium_file), out):
+        typer.echo(f"{folder}")
+
+
+@app.command()
+def serve(
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="RUN.yaml", help="not needed with --resume")
+    ] = None,
+    kit: Annotated[Path, typer.Option(help="the server's start-up kit")] = Path("server"),
+    out: Annotated[Path | None, typer.Option(help="run folder to make")] = None,
+    resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
+    set_: Overrides = None,
+    wait: Annotated[int, typer.Option(min=1, help="seconds to wait until every hospital is there")] = 86_400,
+    patience: Annotated[int, typer.Option(min=1, help="seconds to wait for a hospital's answer")] = 86_400,
+) -> None:
+    """Train a federation across hospitals, each of which has joined with `polysite join`."""
+    from polysite import recipe
+    from polysite.engines.nvflare.carrier import NVFlare
+    from polysite.engines.nvflare.kit import read_kit
+    from polysite.hospitals.serving import create_served
+    from polysite.hospitals.serving import serve as run_server
+    from polysite.progress import console, shown
+    from polysite.run import done_rounds, open_run
+
+    server, terminal = read_kit(kit, "server"), console()
+    if (run_file is None) == (resume is None):
+        raise ConfigError("say what to train: polysite serve RUN.yaml --out FOLDER, or --resume FOLDER")
+    if resume is not None:
+        folder = resume
+        if set_ or out not in (None, resume):
+            raise ConfigError(
+                "--set and --out belong to a new run; --resume takes the folder's own configuration"
+            )
+    else:
+        assert run_file is not None
+        run = recipe.load(run_file, set_ or [])
+        folder = out or Path("runs") / run.name
+        create_served(run, folder)
+        terminal.print(
+            (folder / "share_plan.txt").read_text("utf-8").split("\nLeaves the site")[0], markup=False
+        )
+    run = open_run(folder)
+    terminal.print(f"{run.name}: digest {run.agreed().digest()}", soft_wrap=True, markup=False)
+    with (
+        _stoppable(f"polysite serve --resume {folder} --kit {kit}"),
+        shown(run, done_rounds(run, folder), terminal) as (listen, tell),
+    ):
+
+        def carry(sites: Sequence[str]) -> NVFlare:
+            return NVFlare(server, folder / "nvflare", sites, wait_s=wait, patience_s=patience, tell=tell)
+
+        run_server(folder, carry, [listen], tell)
+    typer.echo(f"{folder}")
+
+
+@app.command()
+def join(
+    site_file: Annotated[
+        Path, typer.Argument(metavar="SITE.yaml", help="this hospital: scans, store, kit, policy")
+    ],
+    once: Annotated[bool, typer.Option("--once", help="leave when one run has ended")] = False,
+) -> None:
+    """Take part in runs across hospitals: wait for the server, train here, send what the policy allows."""
+    from polysite.hospitals.joining import join as take_part
+    from polysite.hospitals.site_file import load_hospital
+    from polysite.progress import console
+
+    hospital, terminal = load_hospital(site_file), console()
+    with _stoppable(f"polysite join {site_file}"):
+        take_part(hospital, once=once, tell=lambda text: terminal.print(text, soft_wrap=True, markup=False))
+
+
+@app.command()
+def audit(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="audit.jsonl of a hospital's store or a server's run")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="the other end's log: is all that it tells of here in this one?")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="with --against: what the other log calls this end")
+    ] = None,
+) -> None:
+    """Verify an audit log, line by line, and say what went and came."""
+    from polysite.federation.audit import missing_from, verify
+    from polysite.tables import audit_table
+
+    records = verify(log)
+    if against is not None:
+        if site is None:
+            raise ConfigError(
+                "--against: say with --site what the other log calls this end (a site's name, or server)"
+            )
+        if findings := missing_from(records, verify(against), site):
+            raise CheckpointError("\n".join(f"{log}: {finding}" for finding in findings))
+    _print(audit_table(records))
+    typer.echo(f"{log}: {len(records)} lines, none changed, removed or moved")
+
+
+@contextmanager
+def _stoppable(again: str) -> Iterator[None]:
+    """Ctrl-C, or a polite request to end, ends with a word about how to go on, and whatever was started ends too."""
+    import signal
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Stopped(f"stopped; go on with: {again}") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

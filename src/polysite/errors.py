@@ -13,5 +13,17 @@ class DataError(PolysiteError):
     """A scan, table or folder cannot be used as it is."""
 
 
+class Refusal(PolysiteError):
+    """One end of a federation says no to the other; the words tell nothing that is private and may be sent."""
+
+
+class WireError(Refusal):
+    """What arrived is not what was agreed on."""
+
+
+class PolicyError(Refusal):
+    """A hospital's policy does not allow it."""
+
+
 class CheckpointError(PolysiteError):
     """A stored state is incomplete, altered, or belongs to another run."""

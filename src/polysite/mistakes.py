@@ -44,8 +44,10 @@ def place(location: Sequence[int | str], where: str, root: yaml.Node | None, giv
 def _without_tag(location: Sequence[int | str]) -> list[int | str]:
     """A location without the format's name, which pydantic adds where the kind of data decides the keys."""
     parts = list(location)
-    if len(parts) > 3 and parts[0] == "sites" and parts[2] == "data" and parts[3] in (*FORMATS, "dataset"):
-        del parts[3]
+    for before in (["data"], ["sites", *parts[1:2], "data"]):
+        n = len(before)
+        if parts[:n] == before and parts[n : n + 1] and parts[n] in (*FORMATS, "dataset"):
+            del parts[n]
     return parts
 
 

@@ -49,7 +49,8 @@ def create(run: Run, folder: Path, progress: Progress | None = None) -> None:
     run = run.anchored()
     require_device(run.device)
     description = plan(run)
-    _require_cache(run.cache_folder())
+    if run.here:
+        _require_cache(run.cache_folder())
     found = find_cases(run, progress)
     require_usable(run, found)
     splits = split_cases(run, found)
@@ -69,6 +70,16 @@ def create(run: Run, folder: Path, progress: Progress | None = None) -> None:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_here(run: Run) -> None:
+    """Refuse to train in one process what hospitals train together."""
+    away = [name for name in run.sites if name not in run.here]
+    if away:
+        raise ConfigError(
+            f"sites.{away[0]}.data: the scans are elsewhere, so this run goes across hospitals: `polysite serve` "
+            "begins it at the server and `polysite join SITE.yaml` takes part at each hospital"
+        )
 
 
 def _require_cache(folder: Path) -> None:
@@ -128,7 +139,7 @@ def prepared_cases(run: Run, folder: Path, progress: Progress | None = None) -> 
 
 def train(folder: Path, listeners: Sequence[Listener] = (), progress: Progress | None = None) -> None:
     """Run all rounds that a run folder still lacks."""
-    open_run(folder)
+    require_here(open_run(folder))
     with locked(folder), saving() as saver:
         run = open_run(folder)
         require_device(run.device)
@@ -137,7 +148,7 @@ def train(folder: Path, listeners: Sequence[Listener] = (), progress: Progress |
         log = EventLog(folder / "events.jsonl", listeners)
         engine = lookup("engines", run.engine.name)(settings_of("engines", run.engine), crew)
         try:
-            start = {"method": run.method, "sites": list(crew.sites), "rounds": run.training.rounds}
+            start = {"method": run.method, "sites": list(crew.plans), "rounds": run.training.rounds}
             log({"event": "start", **start})
             federate(crew, engine, log)
             seal_models(run, folder)

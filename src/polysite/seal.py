@@ -70,8 +70,12 @@ def require_same_plan(folder: Path, now: Mapping[str, Any]) -> None:
 
 def seal_models(run: Run, folder: Path) -> None:
     """Write ``models.json``: the SHA-256 of every site's model, last, so that it says the training has ended."""
-    digests = {name: file_digest(model_path(folder, name)) for name in run.sites}
-    replace_text(folder / "models.json", json.dumps(digests, indent=1))
+    write_seal(folder, {name: file_digest(model_path(folder, name)) for name in run.here})
+
+
+def write_seal(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write ``models.json`` from the SHA-256 of the sites' models."""
+    replace_text(folder / "models.json", json.dumps(dict(digests), indent=1))
 
 
 def model_path(folder: Path, site: str) -> Path:

@@ -1,6 +1,7 @@
-"""Tables of scores and of prepared cases for the terminal."""
+"""Tables for the terminal: scores, prepared cases, audit logs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -100,3 +101,24 @@ def doubts_table(cases: Sequence[PreparedCase]) -> Table | None:
         for doubt in reasons:
             table.add_row(case.site, case.key, doubt.contrast, escape(doubt.reason))
     return table if table.rows else None
+
+
+def audit_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """An audit log's lines: when, which way, what, and how much."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("line", "time", "", "peer", "kind", "round", "tensors", "bytes", "sha256"):
+        table.add_column(title, justify="right" if title in ("line", "round", "tensors", "bytes") else "left")
+    for record in records:
+        known = "kind" in record
+        table.add_row(
+            str(record["n"] + 1),
+            str(record["time"])[:19],
+            str(record["event"]),
+            escape(str(record.get("peer", ""))),
+            escape(str(record.get("kind") or record.get("reason", ""))),
+            str(record["round"]) if known else "",
+            str(len(record["tensors"])) if known else "",
+            f"{record['bytes']:,}" if "bytes" in record else "",
+            str(record.get("sha256", ""))[:12],
+        )
+    return table

@@ -4,24 +4,11 @@ import argparse
 import json
 import os
 import sys
-import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-PARENT_CHECK_S = 0.2
-
-
-def end_with(parent: int) -> None:
-    """End this process soon after its parent ended, so that no orphan writes into a run that was resumed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+from polysite.parent import end_with
 
 
 def answers_apart() -> TextIO:

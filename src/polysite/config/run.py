@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from polysite.config.base import Component, Name, Section, anchored, at, expand
 from polysite.config.prepare import Prepare
 from polysite.config.site import Site, parse_task
-from polysite.config.sources import PhantomData
+from polysite.config.sources import ElsewhereData, PhantomData
 from polysite.config.training import Training
 from polysite.errors import ConfigError
 
@@ -161,7 +161,7 @@ class Run(Section):
         """The same run for a folder that is continued from anywhere: relative paths from the current directory."""
         sites = {
             name: site
-            if isinstance(site.data, PhantomData)
+            if isinstance(site.data, PhantomData | ElsewhereData)
             else site.model_copy(
                 update={
                     "data": site.data.model_copy(
@@ -176,6 +176,21 @@ class Run(Section):
             for name, site in self.sites.items()
         }
         return self.model_copy(update={"sites": sites, "cache": anchored(self.cache)})
+
+    @property
+    def here(self) -> dict[str, Site]:
+        """The sites whose scans this machine can read, in their order."""
+        return {name: site for name, site in self.sites.items() if not isinstance(site.data, ElsewhereData)}
+
+    def agreed(self) -> "Run":
+        """What the hospitals of a run agree on: the same run without anything that is a machine's own.
+
+        Its digest is the same at every hospital and at the server.
+        """
+        sites = {name: site.model_copy(update={"data": ElsewhereData()}) for name, site in self.sites.items()}
+        usual = {key: type(self).model_fields[key].default for key in ("cache", "device", "engine")}
+        split = self.split.model_copy(update={"subjects": {}})
+        return self.model_copy(update={"sites": sites, "split": split, **usual})
 
     def digest(self) -> str:
         """What the run is known by: see :func:`digest_of`."""

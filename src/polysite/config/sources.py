@@ -231,7 +231,13 @@ class DatasetData(_Folder):
         return self
 
 
-FORMATS = ("bids", "table", "files", "dicom", "phantom")
+class ElsewhereData(Section):
+    """Scans that only the hospital's own machine can read; it joins the run with a SITE.yaml of its own."""
+
+    format: Literal["elsewhere"] = "elsewhere"
+
+
+FORMATS = ("bids", "table", "files", "dicom", "phantom", "elsewhere")
 """The formats that are no data set's name."""
 
 
@@ -243,12 +249,23 @@ def _kind(data: Any) -> str | None:
     return "dataset" if isinstance(name, str) and name in choices("datasets") else None
 
 
-SiteData = Annotated[
+OwnData = Annotated[
     Annotated[BidsData, Tag("bids")]
     | Annotated[TableData, Tag("table")]
     | Annotated[FilesData, Tag("files")]
     | Annotated[DicomData, Tag("dicom")]
     | Annotated[PhantomData, Tag("phantom")]
     | Annotated[DatasetData, Tag("dataset")],
+    Discriminator(_kind),
+]
+"""Scans on this machine."""
+SiteData = Annotated[
+    Annotated[BidsData, Tag("bids")]
+    | Annotated[TableData, Tag("table")]
+    | Annotated[FilesData, Tag("files")]
+    | Annotated[DicomData, Tag("dicom")]
+    | Annotated[PhantomData, Tag("phantom")]
+    | Annotated[DatasetData, Tag("dataset")]
+    | Annotated[ElsewhereData, Tag("elsewhere")],
     Discriminator(_kind),
 ]

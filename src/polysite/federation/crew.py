@@ -1,6 +1,6 @@
 """From a run's configuration and its prepared data to the sites and the server that take part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -100,7 +100,7 @@ def _require_fitting(algorithm: Algorithm, plans: Mapping[str, SitePlan]) -> Non
 
 @dataclass
 class Crew:
-    """All that takes part in a run in this process."""
+    """A run as this process sees it: every participant's plan, and those participants whose data are here."""
 
     run: Run
     folder: Path
@@ -109,13 +109,15 @@ class Crew:
     plans: Mapping[str, SitePlan]
     sites: dict[str, Site]
     saver: Saver
+    slot: Callable[[str], Slot]
+    """The model object of a participant's architecture."""
 
     def initial(self) -> dict[str, Tensor]:
         """The server's first state: the common initial values of everything that any site shares."""
         state: dict[str, Tensor] = {}
-        for site in self.sites.values():
-            slot = site.slot()
-            state |= {name: slot.initial[name] for name in site.plan.shared}
+        for name, plan in self.plans.items():
+            initial = self.slot(name).initial
+            state |= {key: initial[key] for key in plan.shared}
         return state
 
     def server_store(self) -> Store:
@@ -124,12 +126,12 @@ class Crew:
 
 
 def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
-    """Build every participant of a run.
+    """Build the participants of a run whose data are here, with the plans of all.
 
     Parameters
     ----------
     cases : mapping
-        Site -> split -> prepared cases.
+        Site -> split -> prepared cases; a site without an entry works elsewhere.
     folder : Path
         The run folder; states are kept below it.
     """
@@ -152,8 +154,7 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
         model = task.build(None if name == POOLED else name, derive(seed, name))
         return {key: value.detach().cpu() for key, value in model.state_dict().items()}
 
-    def data(name: str, split: str) -> list[TrainingData]:
-        members = run.sites if name == POOLED else [name]
+    def data(members: Sequence[str], split: str) -> list[TrainingData]:
         return [task.data(member, cases[member].get(split, [])) for member in members]
 
     def together(name: str, members: list[TrainingData]) -> TrainingData:
@@ -161,8 +162,11 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
 
     sites = {}
     for name in plans:
-        training, validation = data(name, "train"), data(name, "validation")
-        for member, samples in zip(run.sites if name == POOLED else [name], training, strict=True):
+        members = list(run.sites) if name == POOLED else [name]
+        if any(member not in cases for member in members):
+            continue
+        training, validation = data(members, "train"), data(members, "validation")
+        for member, samples in zip(members, training, strict=True):
             if not samples.n_samples:
                 raise DataError(
                     f"{member}: no training case has a sample for any of its tasks; "
@@ -182,4 +186,4 @@ def assemble(run: Run, cases: Cases, folder: Path, saver: Saver) -> Crew:
             slot=partial(slot, name),
             own_start=None if run.training.common_start else partial(own_start, name),
         )
-    return Crew(run, folder, task, algorithm, plans, sites, saver)
+    return Crew(run, folder, task, algorithm, plans, sites, saver, slot)

@@ -1,16 +1,16 @@
 """The server: rounds, aggregation, and the state that all sites start a round from."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
-from polysite.errors import CheckpointError, PolysiteError
+from polysite.errors import CheckpointError
 from polysite.federation.crew import Crew
+from polysite.federation.sound import require_sound
 from polysite.federation.tensor_files import write_tensors
 
 Emit = Callable[[dict[str, Any]], None]
@@ -50,7 +50,7 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
     for round_ in range(first, rounds):
         start = time.perf_counter()
         worked: list[float] = []
-        messages = _checked(engine.visit(round_, state, crew.sites), crew, round_, worked, emit)
+        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, worked, emit)
         state = crew.algorithm.aggregate(state, messages)
         for (
             _
@@ -72,27 +72,47 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
 
 def write_final(crew: Crew, state: Mapping[str, Tensor]) -> None:
     """Write ``server/model.safetensors`` and every site's evaluated model beside its store."""
-    rounds = crew.run.training.rounds
     write_tensors(crew.folder / "server" / "model.safetensors", state)
-    for name, site in crew.sites.items():
-        whole = site.final(rounds, state)
-        for member in crew.run.sites if name not in crew.run.sites else [name]:
-            own = crew.task.build(member, None, device="meta").state_dict()
-            write_tensors(
-                crew.folder / "sites" / member / "model.safetensors", {key: whole[key] for key in own}
-            )
+    for name in crew.sites:
+        write_models(crew, name, state)
+
+
+def write_models(crew: Crew, name: str, state: Mapping[str, Tensor]) -> list[Path]:
+    """Write the evaluated models of a participant: a site's own, or every site's where data are pooled."""
+    whole = crew.sites[name].final(crew.run.training.rounds, state)
+    written = []
+    for member in crew.run.sites if name not in crew.run.sites else [name]:
+        own = crew.task.build(member, None, device="meta").state_dict()
+        written.append(crew.folder / "sites" / member / "model.safetensors")
+        write_tensors(written[-1], {key: whole[key] for key in own})
+    return written
 
 
 def _check_versions(crew: Crew, round_: int) -> None:
     """Every site must have the version that a round starts from, or the one that it ends with."""
     for name, site in crew.sites.items():
-        versions = site.store.versions()
-        if not (round_ in versions or round_ + 1 in versions or (round_ == 0 and not versions)):
-            kept = ", ".join(f"round-{version:06d}" for version in versions) or "nothing"
-            raise CheckpointError(
-                f"{site.store.folder}: holds {kept} but the server is at round-{round_:06d}: a part of the run "
-                f"was removed or put back; restore {name} and the server from one backup, or start anew"
-            )
+        require_version(name, str(site.store.folder), site.store.versions(), round_)
+
+
+def require_version(site: str, holder: str, versions: Sequence[int], round_: int) -> None:
+    """Refuse a round that a site's versions do not lead to.
+
+    Parameters
+    ----------
+    holder : str
+        Where the versions lie, for the message.
+
+    Raises
+    ------
+    CheckpointError
+        If they are neither those before the round nor those after it.
+    """
+    if not (round_ in versions or round_ + 1 in versions or (round_ == 0 and not versions)):
+        kept = ", ".join(f"round-{version:06d}" for version in versions) or "nothing"
+        raise CheckpointError(
+            f"{holder}: holds {kept} but the server is at round-{round_:06d}: a part of the run "
+            f"was removed or put back; restore {site} and the server from one backup, or start anew"
+        )
 
 
 def _checked(
@@ -100,32 +120,7 @@ def _checked(
 ) -> Iterator[Message]:
     """Messages that keep to the share plan, each reported once."""
     for message in messages:
-        plan = crew.plans[message.site].shared
-        for name, tensor in message.tensors.items():
-            if name not in plan:
-                raise PolysiteError(f"{message.site}: sent {name!r}, which is not in its share plan")
-            if tensor.shape != plan[name].shape or tensor.dtype != plan[name].dtype:
-                raise PolysiteError(
-                    f"{message.site}: sent {name!r} as {tuple(tensor.shape)} {tensor.dtype}, "
-                    f"not {tuple(plan[name].shape)} {plan[name].dtype}"
-                )
-            if tensor.is_floating_point() and not _finite(tensor):
-                raise _diverged(message.site, name, round_)
-        for name, loss in message.facts.get("losses", {}).items():
-            if not math.isfinite(loss):  # also where nothing travels
-                raise _diverged(message.site, f"the loss {name}", round_)
+        require_sound(message, crew.plans[message.site], round_)
         worked.append(message.facts["seconds"])
         emit({"event": "site", "round": round_, "site": message.site, **message.facts})
         yield message
-
-
-def _finite(tensor: Tensor) -> bool:
-    """Whether all values are finite; in one pass, because a sum that is finite has no other terms."""
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
-
-
-def _diverged(site: str, what: str, round_: int) -> PolysiteError:
-    return PolysiteError(
-        f"{site}: {what!r} is not finite after round {round_}: training diverged there; "
-        "lower training.learning_rate or look at the site's images with `polysite check`"
-    )

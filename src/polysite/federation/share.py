@@ -1,5 +1,7 @@
 """The share plan: what leaves each site and what stays, before anything runs."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +50,12 @@ def site_plan(task: Task, algorithm: Algorithm, model: nn.Module) -> SitePlan:
         private={name: tensor for name, tensor in state.items() if name not in names},
         networks=dict(task.networks(model)),
     )
+
+
+def fingerprint(shared: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what a site shares: names, shapes and types; both ends of a wire must have the same."""
+    content = {name: [str(tensor.dtype), *tensor.shape] for name, tensor in shared.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def describe(plans: Mapping[str, SitePlan]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def evaluate(folder: Path, progress: Progress | None = None, *, device: str | No
     split = run.evaluate.split
     scores: list[Score] = []
     needed = ""
-    for site in run.sites:
+    for site in run.here:
         trained_model(folder, site)  # before the work on the cases begins
     originals = find_cases(run, progress)
     for site, cases in prepared_cases(run, folder, progress).items():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polysite.cases import phantom_as_bids
-from polysite.config.sources import BidsData, DicomData, PhantomData
+from polysite.config.sources import BidsData, DicomData, ElsewhereData, PhantomData
 from polysite.data.case import Case
 from polysite.data.given_masks import with_masks
 from polysite.errors import ConfigError, DataError
@@ -85,7 +85,7 @@ def _predict_folder(
     cases: list[Case] = lookup("readers", "bids")(
         site, BidsData(path=source, contrasts=endings), run.contrasts
     )
-    cases = with_masks(cases, source, None if isinstance(data, DicomData) else data.masks)
+    cases = with_masks(cases, source, None if isinstance(data, DicomData | ElsewhereData) else data.masks)
     work = [(case, job) for case in cases for job in jobs if at_work.source(job) in case.images]
     if not work:
         raise DataError(f"{source}: no case has an image for {', '.join(jobs)}")
