@@ -1,6 +1,6 @@
 """The shading of a receive coil estimated and divided out (N4; Tustison et al., IEEE TMI 29:1310, 2010).
 
-N4 looks at means over blocks of about 4 mm inside the mask, which is all that a field so smooth needs. What is kept
+N4 looks at means over blocks of 4 to 6 mm inside the mask, which is all that a field so smooth needs. What is kept
 is the field's logarithm on these blocks; between them it is interpolated linearly.
 """
 
@@ -18,8 +18,9 @@ from polysite.errors import DataError
 VERSION = 1
 """Raised whenever the same volume and mask would get another field."""
 BLOCK_MM = 4.0
-ITERATIONS = (50, 50, 50, 50)
-"""At most, at each of four levels; the spline's mesh is refined by two from one to the next."""
+ITERATIONS = (25, 25, 25)
+"""At most, at each of three levels; the spline's mesh is refined by two from one to the next. A fourth level, usual
+for brains without their skull, has followed tissue in place of the shading."""
 CONVERGENCE = 0.001
 SETTINGS = {"method": "n4", "block_mm": BLOCK_MM, "iterations": list(ITERATIONS), "convergence": CONVERGENCE}
 """For the sidecar."""
@@ -90,7 +91,7 @@ def field_of(
 
 def _step(spacing_mm: NDArray[Any]) -> NDArray[np.int_]:
     """Voxels of a block along each axis."""
-    return np.maximum(1, np.round(BLOCK_MM / np.asarray(spacing_mm))).astype(int)
+    return np.maximum(1, np.ceil(BLOCK_MM / np.asarray(spacing_mm) - 0.3)).astype(int)
 
 
 def _block_means(array: NDArray[Any], step: NDArray[np.int_]) -> NDArray[np.float64]:

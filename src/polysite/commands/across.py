@@ -1,0 +1,118 @@
+"""Verbs of runs across hospitals: kits, the server, a hospital, its log."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polysite.commands.common import Overrides, show, stoppable
+from polysite.errors import CheckpointError, ConfigError
+
+
+def provision(
+    consortium_file: Annotated[
+        Path, typer.Argument(metavar="CONSORTIUM.yaml", help="the server's address and the hospitals")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the kits; keep authority/ secret")],
+) -> None:
+    """Make start-up kits for the server and each hospital; a hospital added later gets one, the others keep theirs."""
+    from polysite.engines.nvflare.provisioning import provision as make_kits
+    from polysite.hospitals.site_file import load_consortium
+
+    for folder in make_kits(load_consortium(consortium_file), out):
+        typer.echo(f"{folder}")
+
+
+def serve(
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="RUN.yaml", help="not needed with --resume")
+    ] = None,
+    kit: Annotated[Path, typer.Option(help="the server's start-up kit")] = Path("server"),
+    out: Annotated[Path | None, typer.Option(help="run folder to make")] = None,
+    resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
+    set_: Overrides = None,
+    wait: Annotated[int, typer.Option(min=1, help="seconds to wait until every hospital is there")] = 86_400,
+    patience: Annotated[int, typer.Option(min=1, help="seconds to wait for a hospital's answer")] = 86_400,
+) -> None:
+    """Train a federation across hospitals, each of which has joined with `polysite join`."""
+    from polysite import recipe
+    from polysite.engines.nvflare.carrier import NVFlare
+    from polysite.engines.nvflare.kit import read_kit
+    from polysite.hospitals.serving import create_served
+    from polysite.hospitals.serving import serve as run_server
+    from polysite.progress import console, shown
+    from polysite.run import done_rounds, open_run
+
+    server, terminal = read_kit(kit, "server"), console()
+    if (run_file is None) == (resume is None):
+        raise ConfigError("say what to train: polysite serve RUN.yaml --out FOLDER, or --resume FOLDER")
+    if resume is not None:
+        folder = resume
+        if set_ or out not in (None, resume):
+            raise ConfigError(
+                "--set and --out belong to a new run; --resume takes the folder's own configuration"
+            )
+    else:
+        assert run_file is not None
+        run = recipe.load(run_file, set_ or [])
+        folder = out or Path("runs") / run.name
+        create_served(run, folder)
+        terminal.print(
+            (folder / "share_plan.txt").read_text("utf-8").split("\nLeaves the site")[0], markup=False
+        )
+    run = open_run(folder)
+    terminal.print(f"{run.name}: digest {run.agreed().digest()}", soft_wrap=True, markup=False)
+    with (
+        stoppable(f"polysite serve --resume {folder} --kit {kit}"),
+        shown(run, done_rounds(run, folder), terminal) as (listen, tell),
+    ):
+
+        def carry(sites: Sequence[str]) -> NVFlare:
+            return NVFlare(server, folder / "nvflare", sites, wait_s=wait, patience_s=patience, tell=tell)
+
+        run_server(folder, carry, [listen], tell)
+    typer.echo(f"{folder}")
+
+
+def join(
+    site_file: Annotated[
+        Path, typer.Argument(metavar="SITE.yaml", help="this hospital: scans, store, kit, policy")
+    ],
+    once: Annotated[bool, typer.Option("--once", help="leave when one run has ended")] = False,
+) -> None:
+    """Take part in runs across hospitals: wait for the server, train here, send what the policy allows."""
+    from polysite.hospitals.joining import join as take_part
+    from polysite.hospitals.site_file import load_hospital
+    from polysite.progress import console
+
+    hospital, terminal = load_hospital(site_file), console()
+    with stoppable(f"polysite join {site_file}"):
+        take_part(hospital, once=once, tell=lambda text: terminal.print(text, soft_wrap=True, markup=False))
+
+
+def audit(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="audit.jsonl of a hospital's store or a server's run")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="the other end's log: is all that it tells of here in this one?")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="with --against: what the other log calls this end")
+    ] = None,
+) -> None:
+    """Verify an audit log, line by line, and say what went and came."""
+    from polysite.federation.audit import missing_from, verify
+    from polysite.tables import audit_table
+
+    records = verify(log)
+    if against is not None:
+        if site is None:
+            raise ConfigError(
+                "--against: say with --site what the other log calls this end (a site's name, or server)"
+            )
+        if findings := missing_from(records, verify(against), site):
+            raise CheckpointError("\n".join(f"{log}: {finding}" for finding in findings))
+    show(audit_table(records))
+    typer.echo(f"{log}: {len(records)} lines, none changed, removed or moved")
