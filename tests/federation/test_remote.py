@@ -121,6 +121,19 @@ def test_what_the_policy_does_not_allow_is_refused_before_data_is_read(
     assert "takes no part" in one.log()[1]["reason"]
 
 
+def test_no_program_is_started_that_the_policy_does_not_list_word_for_word(bench: Making) -> None:
+    """A run comes from the server; what it names must not run at a hospital that did not say so."""
+    program = ("find-brain", "{input}", "{output}")
+    prepare = {"mask": "command", "mask_command": program}
+    for listed in ((), (("find-brain",),), ((*program, "--fast"),)):
+        one = bench(prepare=prepare, policy=policy(programs=listed))
+        one.refused("it would start the program 'find-brain {input} {output}'; policy.programs")
+        assert one.opened == 0
+    bench(prepare=prepare, policy=policy(programs=(program,))).engine.join(0)
+    own = bench(policy=policy())
+    own.engine.join(0)
+
+
 def test_a_policy_may_allow_one_run_alone_by_its_digest(bench: Making) -> None:
     digest = bench().run.digest()
     bench(policy=policy(runs=(digest,))).engine.join(0)

@@ -30,6 +30,11 @@ class Policy(Section):
     )
     max_rounds: int = Field(default=1000, ge=1, description="of a run")
     max_bytes_per_round: int = Field(default=1_000_000_000, ge=1, description="that leave, in one round")
+    programs: tuple[tuple[str, ...], ...] = Field(
+        default=(),
+        description="programs that a run may start here (its `prepare.mask_command`), each word for word; "
+        "default: none",
+    )
 
 
 class Hospital(Section):

@@ -32,6 +32,9 @@ def allow_run(policy: Policy, site: str, run: Run, plan: SitePlan) -> None:
             f"{plan.bytes_per_round} bytes would leave in a round; policy.max_bytes_per_round is "
             f"{policy.max_bytes_per_round}",
         )
+    program = (run.sites[site].prepare or run.prepare).mask_command
+    if program and program not in policy.programs:
+        raise _no(site, f"it would start the program {' '.join(program)!r}; policy.programs does not list it")
     allow_names(policy, site, plan.shared)
 
 
