@@ -9,16 +9,15 @@ is measured in a fresh process, so that its memory is its own.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from apart import add_options, rows_of
 
 CONTRASTS = ("T1w", "T2w")
 
@@ -159,28 +158,13 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
         "--folder", type=Path, help="where the files are written: 8 MB a volume of the default size"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    add_options(parser)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments)))
-        return
-    rows = []
-    for n_volumes in arguments.volumes:
-        done = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--one", str(n_volumes)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(arguments.threads)},
-        )
-        rows.append(json.loads(done.stdout))
-    if arguments.json:
-        print("\n".join(json.dumps(row) for row in rows))
+    rows = rows_of(arguments, arguments.volumes, measure)
+    if not rows:
         return
     print(
         "| volumes | prepare a volume | find it prepared | slices/s from the cache: warm, cold "

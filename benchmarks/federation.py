@@ -9,11 +9,7 @@ The overhead's processor time (of the thread that trains) is given too: on a bus
 
 import argparse
 import functools
-import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -22,6 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from apart import add_options, rows_of
 
 
 def random_case(size: int, n_slices: int, contrasts: tuple[str, ...]) -> Any:
@@ -153,26 +151,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--width", type=int, default=64, help="of both networks; smaller ones need less disk")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--folder", type=Path, default=None, help="where the states are kept; 0.6 GB a site")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    add_options(parser)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments)))
-        return
-    rows = []
-    for n_sites in arguments.sites:
-        done = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--one", str(n_sites)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(arguments.threads)},
-        )
-        rows.append(json.loads(done.stdout))
-    if arguments.json:
-        print("\n".join(json.dumps(row) for row in rows))
+    rows = rows_of(arguments, arguments.sites, measure)
+    if not rows:
         return
     print(
         "| sites | compute a site | overhead a site | overhead | its processor time "

@@ -249,23 +249,14 @@ def _kind(data: Any) -> str | None:
     return "dataset" if isinstance(name, str) and name in choices("datasets") else None
 
 
-OwnData = Annotated[
-    Annotated[BidsData, Tag("bids")]
-    | Annotated[TableData, Tag("table")]
-    | Annotated[FilesData, Tag("files")]
-    | Annotated[DicomData, Tag("dicom")]
-    | Annotated[PhantomData, Tag("phantom")]
-    | Annotated[DatasetData, Tag("dataset")],
-    Discriminator(_kind),
-]
-"""Scans on this machine."""
-SiteData = Annotated[
+_Own = (
     Annotated[BidsData, Tag("bids")]
     | Annotated[TableData, Tag("table")]
     | Annotated[FilesData, Tag("files")]
     | Annotated[DicomData, Tag("dicom")]
     | Annotated[PhantomData, Tag("phantom")]
     | Annotated[DatasetData, Tag("dataset")]
-    | Annotated[ElsewhereData, Tag("elsewhere")],
-    Discriminator(_kind),
-]
+)
+OwnData = Annotated[_Own, Discriminator(_kind)]
+"""Scans on this machine."""
+SiteData = Annotated[_Own | Annotated[ElsewhereData, Tag("elsewhere")], Discriminator(_kind)]
