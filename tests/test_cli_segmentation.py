@@ -328,7 +328,7 @@ def test_a_study_is_refused_before_its_first_method_is_trained(hearts, method, s
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("algorithm: {name: pflsynth}", "algorithm: {name: fedcrld}", ["use network: {name: fedcrld}"]),
+        ("algorithm: {name: pflsynth}", "algorithm: {name: fedcrld}", ["fedcrld compares features"]),
         ("pflsynth, width: 4, n_blocks: 1, latent: 8", "fedcrld, width: 8", ["'fedcrld'", "pflsynth"]),
         ("algorithm: {name: pflsynth}", "algorithm: {name: moon}", ["moon compares features"]),
     ],

@@ -52,8 +52,7 @@ def test_a_flipped_bit_in_gzip_is_never_another_image(tmp_path, place, bit):
     path = tmp_path / "x.nii.gz"
     path.write_bytes(content)
     image = as_read(path)
-    if image is not None:  # of gzip's own header some bits mean nothing
-        assert place < 10
+    if image is not None:  # some bits mean nothing: of gzip's own header, and of codes that are not used
         np.testing.assert_array_equal(image.array, VALUES)
 
 

@@ -25,7 +25,7 @@ def run_with(data: dict, **over: object):
     [
         (
             {"format": "acdcc", "path": "x"},
-            r"sites\.north\.data: format: .*phantom, acdc, brats.*did you mean 'acdc'",
+            r"sites\.north\.data: format: .*phantom, elsewhere, acdc, brats.*did you mean 'acdc'",
         ),
         ({"format": "dataset", "path": "x"}, r"sites\.north\.data: format: choose one of"),
         ({"format": ["acdc"], "path": "x"}, r"sites\.north\.data: format: choose one of"),
