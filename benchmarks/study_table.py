@@ -5,6 +5,7 @@ python benchmarks/study_table.py runs/phantom-methods --baseline local
 """
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 
 from polysite.evaluate.compare import compare
@@ -62,20 +63,45 @@ def differences_table(scores: list[Score], baseline: str, metric: str) -> str:
     return "\n".join(lines)
 
 
+def seeds_table(scores: list[Score], task: str, metric: str) -> str:
+    """The mean of one task or class for each site and method, seed by seed."""
+    found: defaultdict[tuple[str, str], defaultdict[int, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in scores:
+        value = row.metrics[metric]
+        if row.task == task and value is not None:
+            found[row.site, row.method][row.seed].append(value)
+    seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
+    lines = [
+        f"| site | method | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        "|---" * (len(seeds) + 2) + "|",
+    ]
+    for (site, method), by_seed in sorted(found.items()):
+        means = [sum(by_seed[seed]) / len(by_seed[seed]) if by_seed[seed] else None for seed in seeds]
+        cells = ["–" if mean is None else f"{mean:.{METRICS[metric].digits}f}" for mean in means]
+        lines.append(f"| {site} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print both tables for all finished runs of a study's folder."""
+    """Print the tables for all finished runs of a study's folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="the --out of `polysite compare`")
     parser.add_argument("--baseline", default="local")
     parser.add_argument("--metric", choices=list(METRICS), help="default: the main one")
+    parser.add_argument("--each-seed", metavar="TASK", help="also a task or class seed by seed")
     arguments = parser.parse_args()
     scores = [row for path in sorted(arguments.folder.glob("*/scores.csv")) for row in read_scores(path)]
     metric = arguments.metric or kind_of(scores).main.name
     print(scores_table(scores))
     print(f"\n{metric}, each method minus {arguments.baseline}:\n")
     print(differences_table(scores, arguments.baseline, metric))
+    if arguments.each_seed:
+        print(f"\n{metric} of {arguments.each_seed}, seed by seed:\n")
+        print(seeds_table(scores, arguments.each_seed, metric))
 
 
 if __name__ == "__main__":
