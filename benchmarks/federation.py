@@ -134,7 +134,7 @@ def measure(n_sites: int, arguments: argparse.Namespace) -> dict[str, float]:
         "overhead_cpu_s_per_site": cpu / n_sites,
         "carried_s_median": float(np.median(carried)),
         "carried_s_least": min(carried),
-        **{f"{name}_s": float(np.median(seconds)) for name, seconds in parts.items()},
+        **{f"{name}_s": float(np.median(seconds)) if seconds else 0.0 for name, seconds in parts.items()},
         "overhead_percent": 100 * overhead / compute,
         "wall_s": total,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

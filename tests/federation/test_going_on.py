@@ -110,3 +110,15 @@ def test_a_site_that_finished_its_round_is_not_trained_again(toy_crew: CrewMaker
         break  # both have the same task
     run(again)
     assert trained == [2, 1, 2]  # the second site's second round, then both sites' third
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "ditto"])
+def test_a_state_from_memory_is_the_one_from_disk(toy_crew: CrewMaker, algorithm: str) -> None:
+    over = {**NOISY, "algorithm": {"name": algorithm}}
+    memory, disk = toy_crew(3, folder="memory", **over), toy_crew(3, folder="disk", **over)
+    disk.saver._room = 0
+    run(memory)
+    run(disk)
+    assert memory.saver._own
+    assert not disk.saver._own
+    assert models(memory.folder) == models(disk.folder)

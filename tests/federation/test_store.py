@@ -289,3 +289,50 @@ def test_a_saver_keeps_the_facts_as_they_were(store: Store, monkeypatch: pytest.
     facts["later"] = 2.0
     saver.close()
     assert store.load(1)[1] == {"loss": 1.0}
+
+
+def test_the_first_snapshots_that_there_is_room_for_stay_in_memory(tmp_path: Path) -> None:
+    room = 2 * 4000
+    saver, stores = Saver(keep_bytes=room), [Store(tmp_path / str(k), "run") for k in range(4)]
+    tensor = torch.zeros(1000)
+    for version in (1, 2):
+        for k, store in enumerate(stores):
+            tensor.fill_(10 * version + k)
+            saver.save(store, version, {"x": tensor}, {})
+            tensor.fill_(-1)
+    saver.close()
+    for k, store in enumerate(stores):
+        kept = saver.kept(store, 2)
+        assert (kept is not None) == (k < 2)
+        for found in (kept or {}, store.load(2)[0]):
+            assert all(torch.equal(value, torch.full((1000,), 20.0 + k)) for value in found.values())
+        assert saver.kept(store, 1) is None
+
+
+def test_a_snapshot_in_memory_holds_what_was_saved_last_and_nothing_else(store: Store) -> None:
+    saver = Saver()
+    saver.save(store, 1, {"x": torch.ones(3), "y": torch.ones(2)}, {})
+    saver.save(store, 2, {"x": torch.ones(5)}, {})
+    kept = saver.kept(store, 2)
+    saver.close()
+    assert kept is not None
+    assert {name: value.tolist() for name, value in kept.items()} == {"x": [1.0] * 5}
+
+
+def test_a_store_that_grew_beyond_the_room_leaves_memory(tmp_path: Path) -> None:
+    saver, first, second = Saver(keep_bytes=4000), Store(tmp_path / "a", "run"), Store(tmp_path / "b", "run")
+    saver.save(first, 1, {"x": torch.zeros(1000)}, {})
+    saver.save(first, 2, {"x": torch.zeros(1001)}, {})
+    saver.save(second, 1, {"x": torch.zeros(1000)}, {})
+    saver.close()
+    assert saver.kept(first, 2) is None
+    assert saver.kept(second, 1) is not None
+
+
+def test_after_a_save_that_failed_no_snapshot_is_given(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    saver, store = Saver(), Store(tmp_path / "file" / "store", "run")
+    saver.save(store, 1, STATE, {})
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        saver.close()
+    assert saver.kept(store, 1) is None

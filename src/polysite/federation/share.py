@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polysite.algorithms.algorithm import Algorithm
 from polysite.errors import PolysiteError
+from polysite.federation.tensor_files import n_bytes
 from polysite.tasks.task import Task
 
 
@@ -24,7 +25,7 @@ class SitePlan:
     @property
     def bytes_per_round(self) -> int:
         """Bytes of the shared tensors, one way."""
-        return _n_bytes(self.shared)
+        return n_bytes(self.shared.values())
 
     @property
     def values(self) -> int:
@@ -75,7 +76,7 @@ def describe(plans: Mapping[str, SitePlan]) -> dict[str, Any]:
         "networks": networks,
         "shared": {
             "values": sum(tensor.numel() for tensor in shared.values()),
-            "bytes_per_round": _n_bytes(shared),
+            "bytes_per_round": n_bytes(shared.values()),
             "names": sorted(shared),
         },
         "private": {"names": sorted(private)},
@@ -120,9 +121,5 @@ def _part(tensors: Mapping[str, Tensor], network: str) -> dict[str, int]:
     return {
         "tensors": len(mine),
         "values": sum(tensor.numel() for tensor in mine.values()),
-        "bytes": _n_bytes(mine),
+        "bytes": n_bytes(mine.values()),
     }
-
-
-def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -19,6 +19,7 @@ from polysite.federation.parts import Parts
 from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan
 from polysite.federation.store import Store
+from polysite.federation.tensor_files import n_bytes
 from polysite.seeds import derive
 from polysite.tasks.task import AfterStep, Effort, Penalty, Task, TrainingData, rate_factor
 from polysite.threads import one_thread
@@ -102,7 +103,7 @@ class Site:
                 "losses": losses,
                 "n_samples": self.data.n_samples,
                 "bytes_in": self.plan.bytes_per_round,
-                "bytes_out": sum(tensor.numel() * tensor.element_size() for tensor in outbox.values()),
+                "bytes_out": n_bytes(outbox.values()),
                 "seconds": worked - entered,
             }
             self._leave(slot, round_ + 1, outbox, facts)
@@ -137,21 +138,27 @@ class Site:
             restore(slot.networks, slot.optimisers, {})
             slot.memory.clear()
             return slot
-        self.saver.wait_for(self.store)
-        room = self._kept(slot)
-        tensors, _ = self.store.load_in_place(
-            version, room, skip="outbox/", verify=version not in self.trusted
-        )
-        self.trusted.add(version)
+        kept = self.saver.kept(self.store, version)
         parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}}
-        for full, tensor in tensors.items():
+        for full, tensor in (self._read(slot, version) if kept is None else kept).items():
             part, _, name = full.partition("/")
             parts[part][name] = tensor
         _fill(slot.model, parts["private"], self.name)
         restore(slot.networks, slot.optimisers, parts["optimiser"])
         slot.memory.clear()
-        slot.memory.update(parts["memory"])
+        slot.memory.update(
+            (name, tensor if kept is None else tensor.clone()) for name, tensor in parts["memory"].items()
+        )
         return slot
+
+    def _read(self, slot: Slot, version: int) -> dict[str, Tensor]:
+        """A version from disk, read into the slot's own tensors where it can be."""
+        self.saver.wait_for(self.store)
+        tensors, _ = self.store.load_in_place(
+            version, self._kept(slot), skip="outbox/", verify=version not in self.trusted
+        )
+        self.trusted.add(version)
+        return tensors
 
     def _leave(
         self, slot: Slot, version: int, outbox: Mapping[str, Tensor], facts: Mapping[str, Any]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from polysite.errors import WireError
 from polysite.federation.sound import finite
+from polysite.federation.tensor_files import n_bytes
 
 FORMAT = 1
 MAGIC = b"POLYSITE"
@@ -166,7 +167,7 @@ def header_bytes(shared: Mapping[str, Tensor]) -> int:
 
 def most_bytes(shared: Mapping[str, Tensor]) -> int:
     """The most that a payload with these tensors has."""
-    values = sum(tensor.numel() * tensor.element_size() for tensor in shared.values())
+    values = n_bytes(shared.values())
     return len(MAGIC) + 4 + HEAD_BYTES + 8 + header_bytes(shared) + values + SEAL_BYTES
 
 
