@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from polysite.engines.door import Closed, Door, knock, receive, send
 
 

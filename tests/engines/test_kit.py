@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from polysite.config.consortium import Consortium
 from polysite.engines.nvflare.kit import MESSENGER, RELAY, prepare_workspace, read_kit, write_job
 from polysite.engines.nvflare.provisioning import provision
+
+from polysite.config.consortium import Consortium
 from polysite.errors import ConfigError
 
 
