@@ -1,15 +1,12 @@
 """What NVFlare may do on a machine is written by the machine's own Polysite; none of these tests needs NVFlare."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polysite.config.consortium import Consortium
 from polysite.engines.nvflare.kit import MESSENGER, RELAY, prepare_workspace, read_kit, write_job
-from polysite.engines.nvflare.provisioning import provision
 from polysite.errors import ConfigError
 
 
@@ -65,30 +62,3 @@ def test_what_is_no_kit_is_refused(tmp_path: Path, content: str | None, says: st
 def test_a_kit_of_the_other_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is the kit of a server; a client's is needed"):
         read_kit(made(tmp_path / "kit", "server"), "client")
-
-
-CONSORTIUM = Consortium(name="trial", server="localhost", hospitals=("north",))
-
-
-def test_without_nvflare_provisioning_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "nvflare.lighter.constants", None)
-    with pytest.raises(ConfigError, match=r"pip install 'polysite\[nvflare\]'"):
-        provision(CONSORTIUM, tmp_path / "kits")
-
-
-@pytest.mark.parametrize("over", [{"name": "other"}, {"server": "elsewhere"}, {"port": 1}])
-def test_kits_of_another_consortium_are_not_added_to(tmp_path: Path, over: dict[str, Any]) -> None:
-    (tmp_path / "authority").mkdir()
-    (tmp_path / "authority" / "consortium.json").write_text(
-        '{"name": "trial", "server": "localhost", "port": 8002}'
-    )
-    with pytest.raises(ConfigError, match=f"^{next(iter(over))}: "):
-        provision(CONSORTIUM.model_copy(update=over), tmp_path)
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.docx").touch()
-    with pytest.raises(ConfigError, match="holds no kits"):
-        provision(CONSORTIUM, tmp_path)
