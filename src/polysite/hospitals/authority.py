@@ -103,7 +103,7 @@ class Authority:
             .not_valid_after(min(now + timedelta(days=days), own.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([USAGES[role]]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([USAGES[role]]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
