@@ -1,4 +1,4 @@
-"""Verbs of runs across hospitals: kits, the server, a hospital, its log."""
+"""Verbs of runs across hospitals: the server, a hospital, its log."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,20 +8,6 @@ import typer
 
 from polysite.commands.common import Overrides, show, stoppable
 from polysite.errors import CheckpointError, ConfigError
-
-
-def provision(
-    consortium_file: Annotated[
-        Path, typer.Argument(metavar="CONSORTIUM.yaml", help="the server's address and the hospitals")
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the kits; keep authority/ secret")],
-) -> None:
-    """Make start-up kits for the server and each hospital; a hospital added later gets one, the others keep theirs."""
-    from polysite.engines.nvflare.provisioning import provision as make_kits
-    from polysite.hospitals.site_file import load_consortium
-
-    for folder in make_kits(load_consortium(consortium_file), out):
-        typer.echo(f"{folder}")
 
 
 def serve(

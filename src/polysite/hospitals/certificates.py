@@ -1,11 +1,12 @@
 """Certificates and private keys as files: read with one clear error, and a key only where nobody else can read it."""
 
+import ipaddress
 import os
 import stat
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from polysite.errors import ConfigError
 from polysite.hospitals.primitives import (
@@ -21,6 +22,12 @@ LARGEST_BYTES = 65_536
 """Of a certificate, key or request; a larger file is none."""
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+Role = Literal["server", "hospital"]
+USAGES = {
+    "server": x509.oid.ExtendedKeyUsageOID.SERVER_AUTH,
+    "hospital": x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH,
+}
+"""What a certificate is for: a hospital's cannot pass as the server's, nor the other way round."""
 E = TypeVar("E", bound=x509.ExtensionType)
 
 
@@ -70,18 +77,26 @@ def read_key(path: Path) -> PrivateKey:
     return key
 
 
-def read_small(path: Path) -> bytes:
+def read_small(path: Path, most: int = LARGEST_BYTES) -> bytes:
     """The bytes of a small file."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_BYTES + 1)
+            content = file.read(most + 1)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: is missing") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > LARGEST_BYTES:
-        raise ConfigError(f"{path}: has more than {LARGEST_BYTES} bytes, so it is not what its name says")
+    if len(content) > most:
+        raise ConfigError(f"{path}: has more than {most} bytes, so it is not what its name says")
     return content
+
+
+def read_text(path: Path, most: int = LARGEST_BYTES) -> str:
+    """The text of a small file."""
+    try:
+        return read_small(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
 
 
 def require_issued(certificate: x509.Certificate, authority: x509.Certificate, path: Path) -> None:
@@ -92,6 +107,15 @@ def require_issued(certificate: x509.Certificate, authority: x509.Certificate, p
         raise ConfigError(
             f"{path}: was not signed by the authority of authority.crt; both have to come from one kit"
         ) from error
+
+
+def require_authority(certificate: x509.Certificate, path: Path) -> None:
+    """Refuse a certificate that is not that of an authority, signed by itself."""
+    basic = extension(certificate, x509.BasicConstraints, path)
+    usage = extension(certificate, x509.KeyUsage, path)
+    if basic is None or not basic.ca or usage is None or not usage.key_cert_sign:
+        raise ConfigError(f"{path}: is not the certificate of an authority; ask for this file again")
+    require_issued(certificate, certificate, path)
 
 
 def require_valid(certificate: x509.Certificate, path: Path, now: datetime, remedy: str) -> None:
@@ -120,6 +144,32 @@ def extension(certificate: x509.Certificate, kind: type[E], path: Path) -> E | N
         return None
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise ConfigError(f"{path}: is damaged: {error}; ask for this file again") from error
+
+
+def subject_name(host: str) -> x509.GeneralName:
+    """A host as certificates name it: by its IP address, or else by its DNS name."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def write_key(path: Path, key: PrivateKey) -> None:
+    """Write a private key, for its owner alone from the first byte on."""
+    content = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    write_file(path, content, 0o600)
+
+
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file; it is on the disk before this returns."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def fingerprint(public_key: Any) -> str:

@@ -4,7 +4,6 @@ A kit is checked whole before anything is contacted, so that a wrong file is tol
 as a connection that does not come about.
 """
 
-import ipaddress
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,28 +17,26 @@ from polysite.config.base import Name, Section
 from polysite.config.consortium import Host, require_member
 from polysite.errors import ConfigError
 from polysite.hospitals.certificates import (
+    USAGES,
+    Role,
     common_name,
     extension,
     fingerprint,
     read_certificate,
     read_key,
-    read_small,
+    read_text,
+    require_authority,
     require_issued,
     require_valid,
+    subject_name,
 )
 from polysite.hospitals.primitives import x509
 
-Role = Literal["server", "hospital"]
 FORMAT = 2
 ABOUT, AUTHORITY, CERTIFICATE, KEY = "kit.json", "authority.crt", "own.crt", "own.key"
 """The files of a kit."""
 WARN_DAYS = 30
 """Before the end of a certificate's time."""
-USAGES = {
-    "server": x509.oid.ExtendedKeyUsageOID.SERVER_AUTH,
-    "hospital": x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH,
-}
-"""What a certificate is for: a hospital's cannot pass as the server's, nor the other way round."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +122,6 @@ def read_kit(folder: Path, role: Role, tell: Callable[[str], None] = lambda text
     return kit
 
 
-def require_authority(certificate: x509.Certificate, path: Path) -> None:
-    """Refuse a certificate that is not that of an authority, signed by itself."""
-    basic = extension(certificate, x509.BasicConstraints, path)
-    usage = extension(certificate, x509.KeyUsage, path)
-    if basic is None or not basic.ca or usage is None or not usage.key_cert_sign:
-        raise ConfigError(f"{path}: is not the certificate of an authority; ask for this file again")
-    require_issued(certificate, certificate, path)
-
-
 def _called(kit: Kit) -> str:
     """What `polysite provision --renew` calls the member."""
     return "server" if kit.role == "server" else kit.name
@@ -144,7 +132,7 @@ def _about(folder: Path, role: Role) -> Kit:
     if not path.exists():
         raise ConfigError(f"{path}: is missing; `polysite provision` makes kits")
     try:
-        about = About(**json.loads(read_small(path)))
+        about = About(**json.loads(read_text(path)))
         if about.role == "hospital":
             require_member(TypeAdapter(Name).validate_python(about.name), about.server)
         elif about.name != about.server:
@@ -175,11 +163,3 @@ def _require_own(own: x509.Certificate, kit: Kit) -> None:
         names = extension(own, x509.SubjectAlternativeName, path)
         if names is None or list(names) != [subject_name(kit.server)]:
             raise ConfigError(f"{path}: is not for the host {kit.server!r}; put the right one here")
-
-
-def subject_name(host: str) -> x509.GeneralName:
-    """A host as certificates name it: by its IP address, or else by its DNS name."""
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
