@@ -61,11 +61,10 @@ def join(hospital: Hospital, *, once: bool = False, tell: Callable[[str], None] 
 def _answer_all(outpost: Outpost, line: Line, *, once: bool) -> None:
     while True:
         arrived = line.answer(outpost.answer(line.next()))
-        if not (once and arrived and outpost.outcome):
-            continue
-        if outpost.outcome == "ended":
+        if once and outpost.outcome == "ended" and arrived:
             return
-        raise PolysiteError(f"{outpost.site}: the run did not come to its end here; join again to go on")
+        if once and outpost.outcome in ("refused", "stopped"):
+            raise PolysiteError(f"{outpost.site}: the run did not come to its end here; join again to go on")
 
 
 def _note(crew: Crew, event: dict[str, Any]) -> None:

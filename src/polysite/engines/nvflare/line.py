@@ -5,6 +5,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,10 +66,16 @@ class Line:
         """Send an answer; whether it has arrived. If not, the server asks again."""
         done: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._cell.send(SERVER, data, done.put)
-        trouble = done.get()
-        if trouble is not None:
+        while True:
+            with suppress(queue.Empty):
+                arrived = done.get(timeout=POLL_S) is None
+                break
+            if not self._connected.is_set():
+                arrived = False
+                break
+        if not arrived:
             self._tell(f"{self._kit.name}: the answer did not reach the server, which will ask again")
-        return trouble is None
+        return arrived
 
     def close(self) -> None:
         """Hang up."""
