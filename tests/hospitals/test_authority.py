@@ -1,9 +1,11 @@
 """Certificates are what TLS takes and no more: checked by OpenSSL, by a second verifier, and by handshakes."""
 
 import json
+import runpy
 import shutil
 import ssl
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +17,7 @@ from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store
 
 from kit_files import consortium, kits
 from polysite.errors import ConfigError
+from polysite.hospitals import primitives
 from polysite.hospitals.authority import Authority, read_issued
 from polysite.hospitals.certificates import fingerprint, read_certificate, spoken
 from polysite.hospitals.kits import read_kit
@@ -30,6 +33,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(made: Path, tmp_path: Path) -> Path:
     """A copy that may be changed."""
     return Path(shutil.copytree(made, tmp_path / "kits"))
+
+
+def test_without_cryptography_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(ConfigError, match=r"pip install 'polysite\[nvflare\]'"):
+        runpy.run_path(primitives.__file__)
 
 
 # --- what others say of the certificates --------------------------------------------------------------

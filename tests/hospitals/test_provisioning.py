@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -380,6 +381,13 @@ def test_a_process_that_ends_at_any_rename_leaves_whole_kits(
     assert not [path for path in out.rglob(".*") if path.name != ".lock"]
     issued = {record.serial for record in read_issued(out / "authority")}
     assert all(f"{read_certificate(path).serial_number:x}" in issued for path in out.rglob("own.crt"))
+
+
+def test_two_at_once_make_every_kit_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: len(provision(consortium(), tmp_path / "kits")), range(4)))
+    assert sorted(made) == [0, 0, 0, 3]
+    assert len(read_issued(tmp_path / "kits" / "authority")) == 3
 
 
 def test_a_first_call_that_ended_early_can_be_repeated(tmp_path: Path) -> None:

@@ -13,13 +13,11 @@ def provision(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the kits; keep authority/ secret")],
     request: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="a hospital's request.csr; its kit gets no key (repeatable)"),
+        typer.Option(metavar="FILE", help="a hospital's request.csr; its kit gets no key"),
     ] = None,
     renew: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="make a hospital's, or the server's, certificate anew (repeatable)"
-        ),
+        typer.Option(metavar="NAME", help="make a hospital's, or the server's, certificate anew"),
     ] = None,
 ) -> None:
     """Make start-up kits for the server and each hospital; a hospital added later gets one, the others keep theirs."""

@@ -75,6 +75,11 @@ class Kit:
         """Private key of the certificate; not encrypted, its file is its owner's alone."""
         return self.folder / KEY
 
+    def require_site(self, site: str) -> None:
+        """Refuse a kit of another hospital."""
+        if self.name != site:
+            raise ConfigError(f"{self.folder}: is the kit of {self.name!r}; this is {site!r}")
+
 
 class About(Section):
     """``kit.json``."""

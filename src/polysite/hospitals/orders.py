@@ -45,8 +45,8 @@ class Order:
 
 
 def members_of(consortium: Consortium, out: Path) -> dict[str, Member]:
-    hospitals = out / "hospitals"
     """The server and all hospitals, by what commands call them."""
+    hospitals = out / "hospitals"
     return {
         SERVER: Member(SERVER, "server", consortium.server, out / "server"),
         **{name: Member(name, "hospital", name, hospitals / name) for name in consortium.hospitals},

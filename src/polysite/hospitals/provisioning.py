@@ -65,9 +65,10 @@ def provision(
         If a request or name is wrong, or the folder belongs to another consortium; nothing is made then.
     """
     authority = out / AUTHORITY
-    if authority.exists():
+    there = {entry.name for entry in out.iterdir()} if out.exists() else set()
+    if AUTHORITY in there:
         require_same(authority, consortium)
-    elif out.exists() and {entry.name for entry in out.iterdir()} - _OURS:
+    elif there - _OURS:
         raise ConfigError(f"{out}: is there already and holds no kits; choose another folder")
     members, asked = members_of(consortium, out), read_requests(requests)
     orders_of(consortium, members, read_issued(authority), asked, renew, lambda text: None)
