@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from polysite.config.consortium import Consortium
-from polysite.hospitals.provisioning import provision
+from polysite.kits.provisioning import provision
 
 
 def consortium(**over: Any) -> Consortium:

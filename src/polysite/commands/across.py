@@ -34,9 +34,9 @@ def serve(
     from polysite import recipe
     from polysite.engines.nvflare.carrier import NVFlare
     from polysite.federation.across import Terms
-    from polysite.hospitals.kits import read_kit
     from polysite.hospitals.serving import create_served
     from polysite.hospitals.serving import serve as run_server
+    from polysite.kits.kit import read_kit
     from polysite.progress import console, shown
     from polysite.run import done_rounds, open_run
 

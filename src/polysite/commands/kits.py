@@ -21,9 +21,9 @@ def provision(
     ] = None,
 ) -> None:
     """Make start-up kits for the server and each hospital; a hospital added later gets one, the others keep theirs."""
-    from polysite.hospitals.certificates import spoken
-    from polysite.hospitals.provisioning import provision as make_kits
     from polysite.hospitals.site_file import load_consortium
+    from polysite.kits.certificates import spoken
+    from polysite.kits.provisioning import provision as make_kits
     from polysite.progress import console
 
     def tell(text: str) -> None:
@@ -42,8 +42,8 @@ def request(
     ],
 ) -> None:
     """Make a hospital's own private key, and the request that goes to whoever runs `polysite provision`."""
-    from polysite.hospitals.certificates import spoken
-    from polysite.hospitals.requests import REQUEST, make_request
+    from polysite.kits.certificates import spoken
+    from polysite.kits.requests import REQUEST, make_request
     from polysite.progress import console
 
     digits = make_request(name, out)

@@ -11,9 +11,9 @@ from polysite.events import EventLog
 from polysite.federation.audit import Audit
 from polysite.federation.crew import Crew
 from polysite.federation.remote import Outpost
-from polysite.hospitals.kits import read_kit
 from polysite.hospitals.opening import opener
 from polysite.hospitals.serving import AUDIT
+from polysite.kits.kit import read_kit
 from polysite.lock import locked
 from polysite.seal import seal_models
 

@@ -25,9 +25,9 @@ from polysite.federation.policy import allow_run, allow_subjects
 from polysite.federation.share import SitePlan
 from polysite.federation.store import KEEP
 from polysite.federation.tensor_files import n_bytes
-from polysite.hospitals.certificates import fingerprint, read_certificate, spoken
-from polysite.hospitals.kits import read_kit
 from polysite.hospitals.opening import require_same_site, run_folder
+from polysite.kits.certificates import fingerprint, read_certificate, spoken
+from polysite.kits.kit import read_kit
 from polysite.run import require_device
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from polysite.engines.nvflare.cell import Cell
 from polysite.engines.nvflare.words import HELLO, TAKEN
 from polysite.federation.carrier import Answered, Came, Event, Left, Lost, Sent
-from polysite.hospitals.kits import Kit
+from polysite.kits.kit import Kit
 
 
 class NVFlare:

@@ -34,7 +34,7 @@ from nvflare.fuel.f3.streaming.stream_types import Stream, StreamError, StreamFu
 from nvflare.fuel.utils.config_service import ConfigService
 
 from polysite.errors import PolysiteError
-from polysite.hospitals.kits import Kit
+from polysite.kits.kit import Kit
 
 SERVER = "server"
 """The server's name among cells."""

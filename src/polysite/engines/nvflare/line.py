@@ -13,7 +13,7 @@ from polysite.engines.nvflare.cell import SERVER, Cell
 from polysite.engines.nvflare.probe import trouble_reaching
 from polysite.engines.nvflare.words import HELLO, TAKEN
 from polysite.errors import PolysiteError
-from polysite.hospitals.kits import Kit
+from polysite.kits.kit import Kit
 
 PATIENCE_S = 10.0
 """How long a connection may take before it is looked into."""

@@ -3,7 +3,7 @@
 import socket
 import ssl
 
-from polysite.hospitals.kits import Kit
+from polysite.kits.kit import Kit
 
 TIMEOUT_S = 10.0
 

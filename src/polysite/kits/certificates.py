@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from polysite.errors import ConfigError
-from polysite.hospitals.primitives import (
+from polysite.kits.primitives import (
     InvalidSignature,
     UnsupportedAlgorithm,
     ec,

@@ -17,11 +17,11 @@ from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store
 
 from kit_files import consortium, kits
 from polysite.errors import ConfigError
-from polysite.hospitals import primitives
-from polysite.hospitals.authority import Authority, read_issued
-from polysite.hospitals.certificates import fingerprint, read_certificate, spoken
-from polysite.hospitals.kits import read_kit
-from polysite.hospitals.provisioning import provision
+from polysite.kits import primitives
+from polysite.kits.authority import Authority, read_issued
+from polysite.kits.certificates import fingerprint, read_certificate, spoken
+from polysite.kits.kit import read_kit
+from polysite.kits.provisioning import provision
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_an_authority_whose_time_is_over(tmp_path: Path, monkeypatch: pytest.Mon
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime(2500, 1, 1, tzinfo=UTC)
 
-    monkeypatch.setattr("polysite.hospitals.authority.datetime", Tomorrow)
+    monkeypatch.setattr("polysite.kits.authority.datetime", Tomorrow)
     unchanged(out, r"authority\.crt: expired on .*provision into another folder")
 
 

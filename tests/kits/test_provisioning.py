@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from command import polysite, refused, well
 from kit_files import consortium, contents, kits
 from polysite.errors import ConfigError
-from polysite.hospitals.authority import Authority, read_issued
-from polysite.hospitals.certificates import fingerprint, read_certificate, read_key, spoken
-from polysite.hospitals.kits import read_kit
-from polysite.hospitals.provisioning import provision
-from polysite.hospitals.requests import make_request
+from polysite.kits.authority import Authority, read_issued
+from polysite.kits.certificates import fingerprint, read_certificate, read_key, spoken
+from polysite.kits.kit import read_kit
+from polysite.kits.provisioning import provision
+from polysite.kits.requests import make_request
 
 OWN = {"own_keys": ("south",)}
 YAML = "name: trial\nserver: fl.example.org\nhospitals: [north, south]\nown_keys: [south]\n"

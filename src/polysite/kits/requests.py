@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from polysite.config.base import Name
 from polysite.config.consortium import SERVER
 from polysite.errors import ConfigError
-from polysite.hospitals.certificates import (
+from polysite.kits.certificates import (
     PublicKey,
     common_name,
     fingerprint,
@@ -19,8 +19,8 @@ from polysite.hospitals.certificates import (
     write_file,
     write_key,
 )
-from polysite.hospitals.kits import KEY
-from polysite.hospitals.primitives import UnsupportedAlgorithm, ec, hashes, rsa, serialization, x509
+from polysite.kits.kit import KEY
+from polysite.kits.primitives import UnsupportedAlgorithm, ec, hashes, rsa, serialization, x509
 
 REQUEST = "request.csr"
 CURVES = ("secp256r1", "secp384r1")

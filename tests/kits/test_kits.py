@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import serialization
 
 from kit_files import consortium, kits
 from polysite.errors import ConfigError
-from polysite.hospitals import kits as module
-from polysite.hospitals.authority import Authority
-from polysite.hospitals.certificates import Role, read_certificate, read_key
-from polysite.hospitals.kits import Kit, read_kit
+from polysite.kits import kit as module
+from polysite.kits.authority import Authority
+from polysite.kits.certificates import Role, read_certificate, read_key
+from polysite.kits.kit import Kit, read_kit
 
 
 @pytest.fixture

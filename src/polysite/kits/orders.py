@@ -7,10 +7,10 @@ from pathlib import Path
 
 from polysite.config.consortium import SERVER, Consortium
 from polysite.errors import ConfigError
-from polysite.hospitals.authority import Issued
-from polysite.hospitals.certificates import Role, fingerprint
-from polysite.hospitals.kits import WARN_DAYS
-from polysite.hospitals.requests import Request
+from polysite.kits.authority import Issued
+from polysite.kits.certificates import Role, fingerprint
+from polysite.kits.kit import WARN_DAYS
+from polysite.kits.requests import Request
 
 Tell = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from polysite.config.base import Name, Section
 from polysite.config.consortium import Host, require_member
 from polysite.errors import ConfigError
-from polysite.hospitals.certificates import (
+from polysite.kits.certificates import (
     USAGES,
     Role,
     common_name,
@@ -30,7 +30,7 @@ from polysite.hospitals.certificates import (
     require_valid,
     subject_name,
 )
-from polysite.hospitals.primitives import x509
+from polysite.kits.primitives import x509
 
 FORMAT = 2
 ABOUT, AUTHORITY, CERTIFICATE, KEY = "kit.json", "authority.crt", "own.crt", "own.key"

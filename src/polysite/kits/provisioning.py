@@ -11,8 +11,8 @@ from pathlib import Path
 
 from polysite.config.consortium import Consortium
 from polysite.errors import ConfigError
-from polysite.hospitals import kits
-from polysite.hospitals.authority import (
+from polysite.kits import kit as kits
+from polysite.kits.authority import (
     Authority,
     Issued,
     issued_as,
@@ -20,7 +20,7 @@ from polysite.hospitals.authority import (
     read_issued,
     require_same,
 )
-from polysite.hospitals.certificates import (
+from polysite.kits.certificates import (
     PublicKey,
     certificate_of,
     fingerprint,
@@ -29,9 +29,9 @@ from polysite.hospitals.certificates import (
     write_file,
     write_key,
 )
-from polysite.hospitals.orders import Member, Order, Tell, members_of, orders_of
-from polysite.hospitals.primitives import ec, serialization
-from polysite.hospitals.requests import read_requests
+from polysite.kits.orders import Member, Order, Tell, members_of, orders_of
+from polysite.kits.primitives import ec, serialization
+from polysite.kits.requests import read_requests
 from polysite.lock import in_turn
 
 AUTHORITY = "authority"

@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from polysite.config.base import Section
 from polysite.config.consortium import Consortium
 from polysite.errors import ConfigError
-from polysite.hospitals.certificates import (
+from polysite.kits.certificates import (
     USAGES,
     PublicKey,
     Role,
@@ -30,7 +30,7 @@ from polysite.hospitals.certificates import (
     write_file,
     write_key,
 )
-from polysite.hospitals.primitives import ec, hashes, serialization, x509
+from polysite.kits.primitives import ec, hashes, serialization, x509
 
 KEY, CERTIFICATE, SETTLED, LIST = "authority.key", "authority.crt", "consortium.json", "issued.json"
 COMMON_NAME = "Polysite authority"
