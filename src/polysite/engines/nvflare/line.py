@@ -86,8 +86,12 @@ class Line:
             )
         return trouble is None
 
+    def hang_up(self) -> None:
+        """End the connection; it is made again, and the server asks again."""
+        self._link.hang_up(SERVER)
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up for good."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

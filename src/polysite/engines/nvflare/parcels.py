@@ -194,4 +194,5 @@ class Inbox:
     def _forget(self, peer: str, why: str) -> None:
         if (coming := self._coming.pop(peer, None)) is not None:
             coming.file.close()
+            _log.warning("%s: of %d bytes %d arrived: %s", peer, coming.size, coming.at, why)
             self._arrived(peer, None, why)
