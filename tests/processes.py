@@ -80,9 +80,12 @@ class Program:
         if self.runs:
             self.process.send_signal(number)
 
+    def go_on(self) -> None:
+        """After SIGSTOP."""
+        self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
-        self.signal(signal.SIGCONT)
         self.signal(signal.SIGKILL)
         self.process.wait()
 

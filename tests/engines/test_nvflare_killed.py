@@ -22,11 +22,11 @@ Site._leave = leave
 """A hospital has trained its second round and kept nothing of it."""
 
 SENDING = killed_at("""
-from polysite.engines.nvflare import link, parcels
-parcels.PIECE_BYTES = 4096
+from polysite.engines.nvflare import link
 send = link.Link._emit
 def emit(self, peer, about, data):
-    if about["kind"] == "piece" and about["number"] == 3 and about["at"] > about["size"] // 2:
+    if about["kind"] == "piece" and about["number"] == 3:
+        send(self, peer, about, data[: len(data) // 2])
         time.sleep(0.5)
         die()
     send(self, peer, about, data)

@@ -198,7 +198,7 @@ def test_a_member_that_is_not_in_the_run_is_told_so(bench: Bench) -> None:
 
 def test_another_version_of_the_messages_is_turned_away(bench: Bench) -> None:
     other = bench.hostile(format=link.FORMAT + 1)
-    assert "another version of Polysite" in other.until_heard("away")
+    assert "another version of Polysite" in (other.until_heard("away"))
     assert bench.server.next(0.1) is None
 
 

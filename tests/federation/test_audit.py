@@ -1,6 +1,7 @@
 """An audit log: whatever is changed, removed, moved or added in it is found."""
 
 import json
+import resource
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,31 @@ def test_a_log_that_cannot_be_written_stops_everything(tmp_path: Path) -> None:
     (tmp_path / "audit.jsonl").mkdir()
     with pytest.raises(CheckpointError):
         Audit(tmp_path / "audit.jsonl")
+
+
+def test_a_line_for_which_the_disk_has_no_room_leaves_no_part_of_it(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+    audit("in", of="north")
+    before = audit.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="make room"):
+            audit("in", of="x" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert audit.path.read_bytes() == before
+    audit("in", of="south")
+    assert [line["of"] for line in verify(audit.path)] == ["north", "south"]
+
+
+def test_no_line_is_added_before_the_one_before_it_is_sealed(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+    (tmp_path / ".tmp-audit.jsonl.seal").mkdir()  # the seal cannot be written
+    for _ in range(3):
+        with pytest.raises(CheckpointError):
+            audit("in", of="north")
+    assert len(verify(audit.path)) == 1
+    (tmp_path / ".tmp-audit.jsonl.seal").rmdir()
+    audit("in", of="south")
+    assert [line["of"] for line in verify(audit.path)] == ["north", "south"]

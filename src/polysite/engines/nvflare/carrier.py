@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polysite.engines.nvflare.link import ENDED, Ears, Link
-from polysite.engines.nvflare.words import NO_SITE, TAKEN
+from polysite.engines.nvflare.link import ENDED, FORMAT, Ears, Link
+from polysite.engines.nvflare.words import NO_SITE, OTHER, TAKEN
 from polysite.federation.carrier import Answered, Came, Event, Left, Lost, Sent
 from polysite.kits.kit import Kit
 
@@ -85,6 +85,9 @@ class NVFlare:
 
     def _admit(self, site: str, about: Mapping[str, Any]) -> str:
         """Each process of a site has a name of its own: two at a time are one too many."""
+        if about.get("format") != FORMAT:
+            self._tell_once(f"{site}: has another version of Polysite and was turned away")
+            return OTHER
         if site not in self._limits:
             self._tell_once(f"{site}: is no site of this run and was turned away")
             return NO_SITE

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polysite.engines.nvflare.link import AWAY, BYE, SERVER, WELCOME, Ears, Link
+from polysite.engines.nvflare.link import AWAY, BYE, FORMAT, SERVER, WELCOME, Ears, Link
 from polysite.engines.nvflare.probe import trouble_reaching
-from polysite.engines.nvflare.words import TAKEN
+from polysite.engines.nvflare.words import OTHER, TAKEN
 from polysite.errors import PolysiteError
 from polysite.kits.kit import Kit
 
@@ -39,7 +39,7 @@ class Line:
         self._let_in, self._ended, self._turned_away = False, False, ""
         self._told = ""
         ears = Ears(
-            admit=lambda peer, about: "",
+            admit=self._admit,
             came=self._came,
             left=self._left,
             heard=self._heard,
@@ -99,6 +99,14 @@ class Line:
 
     # --- other threads --------------------------------------------------------------------------------------
 
+    def _admit(self, peer: str, about: Mapping[str, Any]) -> str:
+        if about.get("format") == FORMAT:
+            return ""
+        with self._changed:
+            self._turned_away = OTHER
+            self._changed.notify_all()
+        return OTHER
+
     def _came(self, peer: str, about: Mapping[str, Any]) -> None:
         """The server's word whether it lets us in is still to come."""
         self._turned_away = ""
@@ -139,6 +147,8 @@ class Line:
             else:
                 self._say(f"{name}: not connected: {trouble_reaching(self._kit)}; trying again")
             self._wait_for(partial(self._differs, let_in, turned_away))
+            if let_in and not self._let_in and not self._ended:
+                self._say(f"{name}: the connection to {where} ended; trying again")
 
     def _differs(self, let_in: bool, turned_away: str) -> bool:
         return (self._let_in, self._turned_away) != (let_in, turned_away)
@@ -154,7 +164,7 @@ class Line:
 
     def _arrived(self, peer: str, file: BinaryIO | None, trouble: str) -> None:
         if file is None:
-            self._tell(f"{self._kit.name}: a request of the server did not arrive whole: {trouble}")
+            self._say(f"{self._kit.name}: a request of the server did not arrive whole: {trouble}")
             return
         assert isinstance(file, io.BytesIO)
         self._requests.put(file.getvalue())

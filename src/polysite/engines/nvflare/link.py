@@ -38,6 +38,8 @@ LOG, LOG_BYTES = "nvflare.txt", 4 << 20
 """What NVFlare says, in the link's folder; as much again is kept of what came before."""
 KEEPALIVE_MS = 15_000
 """A connection over which nothing has come is asked so often whether it still stands; it may answer twice as long."""
+HANDSHAKE_MS = 20_000
+"""How long a connection may take to say who it is."""
 WELCOME, AWAY, BYE = "welcome", "away", "bye"
 """Words: a peer has been let in, has not been, is asked to hang up."""
 APP = 1
@@ -184,7 +186,7 @@ class Link(ConnManager):
             _end(sfm_conn.conn)
             return
         with self._entry:
-            if refusal := self._refusal(name, data):
+            if refusal := self._ears.admit(name, data):
                 self._turn_away(sfm_conn, refusal)
                 return
             if (before := self._current.pop(name, None)) is not None:
@@ -221,11 +223,6 @@ class Link(ConnManager):
             self._ears.heard(peer, kind, str(about.get("text"))[:1000])
         else:
             _log.warning("%s: sent a message of the kind %.60r", peer, kind)
-
-    def _refusal(self, name: str, data: Mapping[str, Any]) -> str:
-        if data.get("format") != FORMAT:
-            return "another version of Polysite is there; the same one is needed at both ends"
-        return self._ears.admit(name, data)
 
     def _turn_away(self, sfm_conn: Any, why: str) -> None:
         _log.warning("%s: was turned away: %s", _common_name(sfm_conn.conn), why)
@@ -272,7 +269,7 @@ def _options() -> list[tuple[str, int]]:
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 3),
         ("grpc.max_connection_idle_ms", 60_000),
-        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.min_reconnect_backoff_ms", 10_000),
         ("grpc.so_reuseport", 0),
     ]

@@ -6,6 +6,10 @@ import ssl
 from polysite.kits.kit import Kit
 
 TIMEOUT_S = 10.0
+_NOT_ACCEPTED = (
+    "does not accept this hospital's certificate; are both kits from the same `polysite provision`, and are the "
+    "clocks of both machines right? The server's terminal says more"
+)
 
 
 def trouble_reaching(kit: Kit) -> str:
@@ -25,7 +29,9 @@ def trouble_reaching(kit: Kit) -> str:
             socket.create_connection((kit.server, kit.port), timeout=TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=kit.server) as secure,
         ):
-            secure.recv(1)  # a server that does not accept a certificate says so here
+            refused = not secure.recv(
+                1
+            )  # a server that does not accept a certificate hangs up without a word
     except socket.gaierror as error:
         return f"{kit.server}: no such host ({error.strerror})"
     except TimeoutError:
@@ -36,7 +42,9 @@ def trouble_reaching(kit: Kit) -> str:
             "are both kits from the same `polysite provision`?"
         )
     except ssl.SSLError as error:
-        return f"{where}: does not accept this hospital's certificate ({error.reason or error})"
+        return f"{where}: {_NOT_ACCEPTED} ({error.reason or error})"
     except OSError as error:
         return f"{where}: {error.strerror or error}; is `polysite serve` running there?"
-    return f"{where}: is there, but does not let this hospital in yet; is it one of the run's sites?"
+    if refused:
+        return f"{where}: {_NOT_ACCEPTED}"
+    return f"{where}: is there, but does not answer yet"
