@@ -309,3 +309,19 @@ def test_a_site_that_only_ever_says_that_it_has_joined_is_left_out(bench: Callab
 
     one.script.react = react
     assert one.ask() == ["a", "c"]
+
+
+def test_what_was_lost_with_a_connection_is_sent_at_once_over_the_next_one(
+    bench: Callable[..., Bench], clock: Clock
+) -> None:
+    one = bench()
+    broken = iter([True])
+
+    def react(site: str, word: str) -> list[Event]:
+        if site == "b" and word == "work" and next(broken, False):
+            return [Lost("b", "cut"), Left("b", "cut"), Came("b")]
+        return [Sent(site), Answered(site, f"{word}ed".encode())]
+
+    one.script.react = react
+    assert one.ask() == SITES
+    assert clock.now == 0
