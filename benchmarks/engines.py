@@ -26,11 +26,15 @@ from pathlib import Path
 from subprocess import run
 from typing import Any
 
-from jobs import nvflare_commands, polysite_commands
+from jobs import flower_commands, nvflare_commands, polysite_commands
 from jobs.job import Case, Engine
 from jobs.measure import Failed, Row, measure
 
-ENGINES: dict[str, Engine] = {**polysite_commands.ENGINES, **nvflare_commands.ENGINES}
+ENGINES: dict[str, Engine] = {
+    **polysite_commands.ENGINES,
+    **nvflare_commands.ENGINES,
+    **flower_commands.ENGINES,
+}
 UNITS = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 HEAD = (
     "| engine | sites | payload | first step | overhead a round (least–most) "
