@@ -5,9 +5,10 @@ outside, in the same way for all, by what the sites note (`jobs/work.py`) and by
 
 * **first step**: from the start of the commands to the first work at any site;
 * **overhead a round**: from a round's first work to the next one's, less the time in which any site works: sending,
-  receiving, averaging and storing; the median of the warm rounds, all but the first;
-* **memory**: peaks of the server's processes together, of the largest site's, and of everything, sampled every 0.2 s,
-  pages that several processes share counted once;
+  receiving, averaging and storing; the median of the warm rounds, which are all but the first and, as nothing comes
+  after it, the last;
+* **memory**: peaks of the server's processes together, of the largest site's, and of everything, sampled every 0.2 s;
+  a page of a file or of shared memory counts once over all processes that have it;
 * **end**: from the last work at a site until no process is left.
 
 Every site notes what arrived: a run whose averages are wrong fails. How each engine is set up, and why, is said in
@@ -15,15 +16,18 @@ the file of its name in `jobs/`. An engine whose package is missing is left out 
 another interpreter can be named for each:
 
     python benchmarks/engines.py --python flower=/path/to/venv/bin/python
+
+Case after case prints its row at once; below the table stand the ratios that the goals are about.
 """
 
 import argparse
+import os
 import shutil
 import signal
 import sys
 import tempfile
 from pathlib import Path
-from subprocess import run
+from subprocess import CalledProcessError, run
 from typing import Any
 
 from jobs import flower_commands, nvflare_commands, polysite_commands
@@ -77,10 +81,31 @@ def line(engine: Engine, case: Case, row: Row) -> str:
     )
 
 
-def has(python: str, package: str) -> bool:
-    """Whether an interpreter finds a package."""
-    found = f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)"
-    return run([python, "-c", found], check=False).returncode == 0
+def verdicts(rows: dict[tuple[str, int, int], Row]) -> list[str]:
+    """What the figures say of the goals, where those that are compared were measured."""
+    said = []
+    for (name, n_sites, n_bytes), row in rows.items():
+        what = f"{ENGINES[name].title}, {shown(n_bytes)}"
+        rival = rows.get(("nvflare", n_sites, n_bytes))
+        if name == "across" and rival:
+            ratio = row.overhead / rival.overhead
+            said.append(
+                f"* {what}, {n_sites} sites: {ratio:.2f} of the overhead of NVFlare's recipe with mutual TLS"
+            )
+        fewest = min(sites for other, sites, size_ in rows if (other, size_) == (name, n_bytes))
+        if n_sites > fewest:
+            growth = row.server / rows[name, fewest, n_bytes].server
+            said.append(
+                f"* {what}: {growth:.2f} times the server's memory with {n_sites} sites as with {fewest}"
+            )
+    return said
+
+
+def version(python: str, package: str) -> str | None:
+    """Of a package that an interpreter has."""
+    asked = f"from importlib.metadata import version; print(version({package!r}))"
+    done = run([python, "-c", asked], check=False, capture_output=True, text=True)
+    return None if done.returncode else done.stdout.strip()
 
 
 def options() -> argparse.Namespace:
@@ -100,6 +125,8 @@ def options() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.rounds < 3 or min(arguments.sites) < 1:
         parser.error("--rounds must be 3 or more, --sites 1 or more")
+    if arguments.folder and not arguments.folder.is_dir():
+        parser.error(f"--folder {arguments.folder}: there is no such folder")
     return arguments
 
 
@@ -108,31 +135,37 @@ def main() -> int:
     arguments = options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: end what was started
     pythons: dict[str, str] = dict(arguments.python)
-    status, rows = 0, {}
+    status, rows, versions = 0, dict[tuple[str, int, int], Row](), dict[str, str]()
     print(HEAD, flush=True)
     for name in arguments.engines:
         engine, python = ENGINES[name], pythons.get(name, sys.executable)
-        if not has(python, engine.package):
+        if (found := version(python, engine.package)) is None:
             print(f"{name}: left out, {python} has no {engine.package}: {engine.install}", file=sys.stderr)
             continue
+        versions[engine.package] = found
         for n_bytes in arguments.payloads:
             for n_sites in arguments.sites:
                 row = one(engine, python, n_sites, n_bytes, arguments)
-                rows[name, n_sites, n_bytes] = row
-                status |= row is None
+                if row is None:
+                    status = 1
+                else:
+                    rows[name, n_sites, n_bytes] = row
+    used = ", ".join(f"{package} {number}" for package, number in versions.items())
+    print("", f"{used}; {len(os.sched_getaffinity(0))} processors; {arguments.rounds} rounds", sep="\n")
+    print("", *verdicts(rows), sep="\n")
     return status
 
 
 def one(engine: Engine, python: str, n_sites: int, n_bytes: int, arguments: Any) -> Row | None:
     """Measure a case and print its row; None if it failed."""
-    folder = Path(tempfile.mkdtemp(prefix="engines-", dir=arguments.folder))
+    folder = Path(tempfile.mkdtemp(prefix="engines-", dir=arguments.folder)).absolute()
     case = Case(n_sites, n_bytes, arguments.rounds, folder, python)
     case.notes.mkdir()
     try:
         row = measure(case, engine.prepare(case), arguments.limit, arguments.memory)
         print(line(engine, case, row), flush=True)
         return row
-    except Failed as failed:
+    except (Failed, CalledProcessError) as failed:
         words = str(failed).replace("|", "/")
         print(f"| {engine.title} | {n_sites} | {shown(n_bytes)} | {words} | | | | | |", flush=True)
         return None
@@ -144,4 +177,7 @@ def one(engine: Engine, python: str, n_sites: int, n_bytes: int, arguments: Any)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; every process that was started has ended")

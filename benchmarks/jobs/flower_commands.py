@@ -1,4 +1,16 @@
-"""Flower 1.41.0: its FedAvg strategy, simulated."""
+"""Flower 1.41.0: its FedAvg strategy, simulated.
+
+What is set, and why:
+
+* `flwr run APP local --stream` with the message interface: `run_simulation` in Python is deprecated. It starts a
+  local SuperLink, that one Ray, and Ray a process for each processor (`client-resources-num-cpus=1`; the default 2
+  would let one site at a time work on two processors). These take the sites in turn, and one of them is what the
+  table calls a site's.
+* `FedAvg` with all sites in every round and no evaluation; arrays are taken out of messages without a copy being kept.
+* The SuperLink stays by design when the run has ended; it is told to end then, within the time to the end.
+* Nothing is fetched or told to the outside: `OFFLINE`. State, ports and Ray's folder are the case's own. Ray puts
+  sockets there, whose paths cannot be long: keep `--folder` short.
+"""
 
 import shutil
 from pathlib import Path

@@ -51,15 +51,12 @@ class Command:
     ----------
     role : str
         Whose memory it is, with everything that it starts: ``server``; a site's name; ``console`` for who merely
-        asks; ``all`` where one command starts everything, and a process that does a site's work is that site's.
-    lasts : bool
-        It does not end by itself when the job has.
+        asks; ``all`` where one command starts everything: a process in it that does sites' work counts as a site.
     """
 
     role: str
     arguments: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    lasts: bool = False
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,8 @@ def measure(case: Case, commands: list[Command], limit_s: float, limit_bytes: in
                 raise Failed(f"stopped when it used {watch.total() / 1e9:.0f} GB")
         if failed := watch.failed():
             raise Failed(f"{failed[0]} failed: {_last_words(case, failed[0])}")
+    except OSError as error:
+        raise Failed(f"cannot be started: {error}") from error
     finally:
         end = watch.end()
     notes = _notes(case)
@@ -75,8 +77,8 @@ def measure(case: Case, commands: list[Command], limit_s: float, limit_bytes: in
         starts.append(min(note["start"] for note in now))
         spans.append(_covered([(note["start"], note["end"]) for note in now]))
     walls = [late - early for early, late in pairwise(starts)]
-    workers = {note["process"]: site for site in case.sites for note in notes[site]}
-    owner = {process: _owner(process, role, workers, watch.roots) for process, role in watch.roles.items()}
+    workers = {note["process"] for site in case.sites for note in notes[site]} - watch.roots
+    owner = {process: _owner(process, role, workers) for process, role in watch.roles.items()}
     most = peaks(watch.samples, owner)
     last = max(notes[site][-1]["end"] for site in case.sites)
     return Row(
@@ -89,11 +91,11 @@ def measure(case: Case, commands: list[Command], limit_s: float, limit_bytes: in
     )
 
 
-def _owner(process: int, role: str, workers: dict[int, str], roots: set[int]) -> str:
-    """Whose memory a process is. A process that works for several sites in turn is the one of the last."""
+def _owner(process: int, role: str, workers: set[int]) -> str:
+    """Whose memory a process is. Where one command starts all, a process that works is a site; it may serve several."""
     if role != "all":
         return role
-    return workers[process] if process in workers and process not in roots else "server"
+    return f"site process {process}" if process in workers else "server"
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:
@@ -120,9 +122,8 @@ def _notes(case: Case) -> dict[str, list[dict[str, Any]]]:
 
 
 def _last_words(case: Case, role: str) -> str:
-    """The last lines of a command's log."""
+    """The last lines of a command's log that have words."""
     path = case.folder / f"{role}.log"
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
-    return " / ".join(line.strip() for line in lines[-3:])[-400:] or "it said nothing"
-
-
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = [words for line in text.splitlines() if (words := line.strip(" │╭╮╰╯─=|"))]
+    return " / ".join(lines[-3:])[-400:] or "it said nothing"

@@ -126,7 +126,5 @@ def _plug(case: Case) -> dict[str, str]:
 ENGINES = {
     "here": Engine("Polysite, `here`", "polysite", "pip install .", train("here")),
     "processes": Engine("Polysite, `processes`", "polysite", "pip install .", train("processes")),
-    "across": Engine(
-        "Polysite across hospitals, mutual TLS", "nvflare", "pip install '.[nvflare]'", across
-    ),
+    "across": Engine("Polysite across hospitals, mutual TLS", "nvflare", "pip install '.[nvflare]'", across),
 }

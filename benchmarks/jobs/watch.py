@@ -73,8 +73,8 @@ class Watch:
         return [command.role for command, process in self._commands if process.poll()]
 
     def done(self) -> bool:
-        """Whether every command has ended that ends by itself."""
-        return all(process.poll() is not None for command, process in self._commands if not command.lasts)
+        """Whether every command has ended."""
+        return all(process.poll() is not None for _, process in self._commands)
 
     @property
     def roots(self) -> set[int]:
