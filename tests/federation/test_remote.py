@@ -12,7 +12,7 @@ from hospitals import OPEN_POLICY, Loop
 from polysite import recipe
 from polysite.config.hospital import Policy
 from polysite.config.run import Run
-from polysite.errors import ConfigError, DataError, PolysiteError, WireError
+from polysite.errors import ConfigError, DataError, PolysiteError
 from polysite.federation import wire
 from polysite.federation.across import Across
 from polysite.federation.audit import Audit, verify
@@ -302,7 +302,7 @@ def with_facts(**facts: Any) -> Callable[[wire.Head], wire.Head]:
         (with_facts(note="sub-03"), "'note'"),
         (lambda head: wire.Head(**{**vars(head), "site": "site9"}), "sent site 'site9'"),
         (lambda head: wire.Head(**{**vars(head), "round": 1}), "sent round 1"),
-        (lambda head: wire.Head(**{**vars(head), "kind": "joined"}), "sent kind 'joined'"),
+        (lambda head: wire.Head(**{**vars(head), "kind": "joined"}), "is not in the share plan"),
     ],
 )
 def test_the_server_takes_only_answers_to_what_it_asked(
@@ -311,7 +311,7 @@ def test_the_server_takes_only_answers_to_what_it_asked(
     one = bench()
     one.engine.join(0)
     one.engine._carrier.outposts[SITE] = Lying(one.outpost, change)
-    with pytest.raises(WireError, match=f"site0: .*{says}"):
+    with pytest.raises(PolysiteError, match=f"site0: .*{says}"):
         list(one.engine.visit(0, one.crew.initial(), [SITE]))
 
 
