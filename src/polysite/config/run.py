@@ -190,7 +190,10 @@ class Run(Section):
         sites = {name: site.model_copy(update={"data": ElsewhereData()}) for name, site in self.sites.items()}
         usual = {key: type(self).model_fields[key].default for key in ("cache", "device", "engine")}
         split = self.split.model_copy(update={"subjects": {}})
-        return self.model_copy(update={"sites": sites, "split": split, **usual})
+        agreed = self.model_copy(update={"sites": sites, "split": split, **usual})
+        if self.here:  # a hospital's own folder is known by another digest
+            agreed._known_by = None
+        return agreed
 
     def digest(self) -> str:
         """What the run is known by: see :func:`digest_of`."""

@@ -89,13 +89,13 @@ def _run_all(crew: Crew, engine: Across, log: EventLog) -> None:
     log({"event": "start", **start})
     federate(crew, engine, log)
     state, _ = store.load(run.training.rounds, verify=True)
-    models = engine.finish(state)
+    models, without = engine.finish(state)
     write_seal(crew.folder, models)
     log({"event": "end", "rounds": run.training.rounds})
-    if without := [site for site in crew.plans if site not in models]:
+    if without:
+        reasons = "\n".join(without.values())
         raise PolysiteError(
-            f"{', '.join(without)}: not there at the end, without a model; all others have theirs. When it is there "
-            f"again: polysite serve --resume {crew.folder}"
+            f"{reasons}\nall others have their model; to make the missing ones: polysite serve --resume {crew.folder}"
         )
 
 
