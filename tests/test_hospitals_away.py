@@ -107,7 +107,9 @@ def test_a_hospital_that_comes_back_goes_on_from_its_own_last_round(
 def test_a_hospital_that_stays_away_has_no_model_until_it_is_back(
     raw: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(PolysiteError, match="^south: still not there\nall others have their model") as caught:
+    with pytest.raises(
+        PolysiteError, match=r"^south: still not there\nall others have their model"
+    ) as caught:
         run_with(raw, tmp_path, {1, 2, 3}, back=None)
     assert f"--resume {tmp_path / 'server'}" in str(caught.value)
     assert "south without a model" in well("status", tmp_path / "server")
