@@ -86,7 +86,7 @@ class Across:
         )
         for site, data in self._carrier.exchange(requests):
             payload = self._answer("round", site, round_, data)
-            tensors = payload.tensors(self._crew.plans[site].shared)
+            tensors = payload.tensors(self._crew.plans[site].sent)
             self._came(payload, tensors)
             facts = received(payload.head.facts, site)
             yield Message(site, tensors, facts["n_samples"], facts)
@@ -126,14 +126,16 @@ class Across:
 
     def _answer(self, kind: str, site: str, round_: int, data: bytes) -> wire.Payload:
         """A site's answer, if it is one to what was asked."""
-        shared = self._crew.plans[site].shared
-        payload = wire.read(data, site, wire.most_bytes(shared))
+        plan = self._crew.plans[site]
+        payload = wire.read(data, site, wire.most_bytes(plan.sent))
         payload.require(site=site)
         if payload.head.kind == "refused":
             self._came(payload, {})
             reason = str(payload.head.facts.get("reason"))[:REASON_LETTERS]
             raise PolysiteError("".join(letter if letter.isprintable() else " " for letter in reason))
-        payload.require(kind=ANSWERS[kind], run=self._run.digest(), plan=fingerprint(shared), round=round_)
+        payload.require(
+            kind=ANSWERS[kind], run=self._run.digest(), plan=fingerprint(plan.shared), round=round_
+        )
         return payload
 
     def _came(self, payload: wire.Payload, tensors: Mapping[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from polysite.algorithms.algorithm import Message
 from polysite.errors import CheckpointError
 from polysite.federation.crew import Crew
 from polysite.federation.sound import require_sound
+from polysite.federation.stages.exchange import unpack
 from polysite.federation.tensor_files import write_tensors
 
 Emit = Callable[[dict[str, Any]], None]
@@ -50,7 +52,7 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
     for round_ in range(first, rounds):
         start = time.perf_counter()
         worked: list[float] = []
-        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, worked, emit)
+        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, state, worked, emit)
         state = crew.algorithm.aggregate(state, messages)
         for (
             _
@@ -116,11 +118,16 @@ def require_version(site: str, holder: str, versions: Sequence[int], round_: int
 
 
 def _checked(
-    messages: Iterable[Message], crew: Crew, round_: int, worked: list[float], emit: Emit
+    messages: Iterable[Message],
+    crew: Crew,
+    round_: int,
+    state: Mapping[str, Tensor],
+    worked: list[float],
+    emit: Emit,
 ) -> Iterator[Message]:
-    """Messages that keep to the share plan, each reported once."""
+    """Messages that keep to the share plan, each reported once, as what the sites' methods sent."""
     for message in messages:
         require_sound(message, crew.plans[message.site], round_)
         worked.append(message.facts["seconds"])
         emit({"event": "site", "round": round_, "site": message.site, **message.facts})
-        yield message
+        yield replace(message, tensors=unpack(crew.run.exchange, message.tensors, state))
