@@ -14,8 +14,8 @@ class Exchange(Section):
 
     values: ValueType = Field(
         default="float32",
-        description="how a site sends floating-point tensors: as they are, or their change since the round began, "
-        "rounded to bfloat16 (half the bytes) or to int8 with scales (about a quarter)",
+        description="how a site sends floating-point tensors. float32: as they are, or with `clip` their change since "
+        "the round began; bfloat16 and int8: their change, rounded, in about a half or a quarter of the bytes",
     )
     clip: float | None = Field(
         default=None,

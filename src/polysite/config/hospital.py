@@ -49,9 +49,7 @@ class Policy(Section):
         description="programs that a run may start here (its `prepare.mask_command`), each word for word; "
         "default: none",
     )
-    exchange: ExchangePolicy = Field(
-        default=ExchangePolicy(), description="in which form a change may leave; default: any"
-    )
+    exchange: ExchangePolicy = ExchangePolicy()
 
 
 class Hospital(Section):

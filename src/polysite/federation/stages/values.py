@@ -49,7 +49,7 @@ class AsTheyAre:
 
 
 class BFloat16(AsTheyAre):
-    """8 bits of precision in float32's range: a relative error of at most 2^-9, half the bytes."""
+    """8 bits of precision in float32's range: a relative error of at most 2^-8, half the bytes."""
 
     def pack(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         """One tensor of bfloat16."""
