@@ -356,6 +356,10 @@ def test_the_server_takes_only_answers_to_what_it_asked(
         ({"body.w:scale": torch.tensor(-0.5)}, "'body.w' has scales below 0"),
         ({"body.w:scale": torch.tensor(float("nan"))}, "'body.w:scale' has values that are not finite"),
         ({"body.w:scale": torch.tensor(float("inf"))}, "'body.w:scale' has values that are not finite"),
+        (
+            {"body.w:scale": torch.tensor(3e38), "body.w": torch.tensor([2, 0, 0], dtype=torch.int8)},
+            "'body.w' is not finite after round 0",
+        ),
         ({"body.w:scale": torch.ones(3)}, "'body.w:scale' is 'F32'"),
         ({"body.w": torch.tensor([-128, 0, 0], dtype=torch.int8)}, "'body.w' has numbers below -127"),
         ({"body.w": torch.zeros(3)}, "'body.w' is 'F32'"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Message
 from polysite.errors import CheckpointError
 from polysite.federation.crew import Crew
-from polysite.federation.sound import require_sound
+from polysite.federation.sound import require_finite, require_sound
 from polysite.federation.stages.exchange import unpack
 from polysite.federation.tensor_files import write_tensors
 
@@ -130,4 +130,9 @@ def _checked(
         require_sound(message, crew.plans[message.site], round_)
         worked.append(message.facts["seconds"])
         emit({"event": "site", "round": round_, "site": message.site, **message.facts})
-        yield replace(message, tensors=unpack(crew.run.exchange, message.tensors, state))
+        received = replace(message, tensors=unpack(crew.run.exchange, message.tensors, state))
+        if not crew.run.exchange.plain:
+            require_finite(
+                received, round_
+            )  # large scales, or many changes of one sign, go beyond all floats
+        yield received

@@ -23,9 +23,7 @@ def require_sound(message: Message, plan: SitePlan, round_: int) -> None:
         Names the site and the tensor or loss.
     """
     require_planned(message.tensors, plan.sent, message.site)
-    for name, tensor in message.tensors.items():
-        if not finite(tensor):
-            raise _diverged(message.site, tensor_of(name), round_)
+    require_finite(message, round_)
     if found := trouble(plan.exchange, message.tensors, plan.shared):
         raise Refusal(f"{message.site}: sent {found} (round {round_})")
     for name, loss in message.facts.get("losses", {}).items():
@@ -49,6 +47,19 @@ def require_planned(tensors: Mapping[str, Tensor], planned: Mapping[str, Tensor]
             raise Refusal(
                 f"{site}: sent {name!r} as {tuple(tensor.shape)} {tensor.dtype}, not {tuple(due.shape)} {due.dtype}"
             )
+
+
+def require_finite(message: Message, round_: int) -> None:
+    """Refuse a message with a value that is not finite.
+
+    Raises
+    ------
+    Refusal
+        Names the site and the tensor.
+    """
+    for name, tensor in message.tensors.items():
+        if not finite(tensor):
+            raise _diverged(message.site, tensor_of(name), round_)
 
 
 def finite(tensor: Tensor) -> bool:

@@ -106,15 +106,11 @@ def unpack(
         return dict(received)
     values = VALUES[exchange.values]
     tensors = {}
-    for name in received:
-        if name.endswith(SCALES):
-            continue
-        before = held[name]
-        tensors[name] = (
-            (wide(before) + values.unpack(name, received)).to(before.dtype)
-            if _changes(before)
-            else received[name]
-        )
+    for name, tensor in received.items():
+        if not name.endswith(SCALES):
+            before = held[name]
+            after = wide(before) + values.unpack(name, received) if _changes(before) else tensor
+            tensors[name] = after.to(before.dtype)
     return tensors
 
 
