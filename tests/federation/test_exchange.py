@@ -71,6 +71,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     here: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
