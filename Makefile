@@ -9,7 +9,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints/cpu.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dicom,track,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dicom,track,nvflare,dev]'
 	touch $@
 
 demo: install

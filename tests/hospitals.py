@@ -1,6 +1,7 @@
 """A federation whose sites are reached by bytes alone: the loop-back carrier, and hospitals made of a run's YAML."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from polysite import recipe
 from polysite.config.hospital import Hospital, Policy
 from polysite.config.run import Run
 from polysite.federation.audit import Audit
+from polysite.federation.carrier import Answered, Came, Event, Sent
 from polysite.federation.remote import Outpost
 from polysite.hospitals.opening import opener
 from polysite.hospitals.serving import create_served, serve
@@ -22,12 +24,16 @@ class Loop:
     def __init__(self, outposts: Mapping[str, Outpost]) -> None:
         self.outposts = outposts
         self.seen: list[tuple[str, bytes, bytes]] = []
+        self.events: deque[Event] = deque(Came(site) for site in outposts)
 
-    def exchange(self, requests: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-        for site, data in requests:
-            answer = self.outposts[site].answer(data)
-            self.seen.append((site, data, answer))
-            yield site, answer
+    def send(self, site: str, data: bytes) -> None:
+        self.events.append(Sent(site))
+        answer = self.outposts[site].answer(data)
+        self.seen.append((site, data, answer))
+        self.events.append(Answered(site, answer))
+
+    def next(self, timeout_s: float) -> Event | None:
+        return self.events.popleft() if self.events else None
 
     def close(self) -> None:
         for outpost in self.outposts.values():
@@ -68,7 +74,7 @@ def across(raw: dict[str, Any], folder: Path, listener: Any = None) -> Loop:
     loop = Loop({site: outpost(hospital(run, site, folder / site)) for site in run.sites})
     if not (folder / "server").exists():
         create_served(run, folder / "server")
-    serve(folder / "server", lambda sites: loop, [listener] if listener else [])
+    serve(folder / "server", lambda limits: loop, listeners=[listener] if listener else [])
     return loop
 
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from polysite.commands import across, results, scans, training
+from polysite.commands import across, kits, results, scans, training
 from polysite.commands.common import Stopped
 from polysite.errors import ConfigError, PolysiteError
 
@@ -22,7 +22,8 @@ for verb in (
     *(scans.phantom, scans.check, scans.dicom, scans.datasets, scans.prepare, scans.qc),
     *(training.plan, training.schema, training.train),
     *(results.evaluate, results.predict, results.report, training.compare),
-    *(across.provision, across.serve, across.join, across.audit),
+    *(kits.provision, kits.request),
+    *(across.serve, across.join, across.audit),
 ):
     app.command()(verb)
 

@@ -58,7 +58,7 @@ class _Once:
 
     def __call__(self, text: str) -> None:
         what = text.partition(" sub-")[0]
-        if what not in self._told:
+        if what and what not in self._told:
             self._told.add(what)
             self._console.print(what, soft_wrap=True, markup=False)
 
@@ -101,6 +101,8 @@ class _View:
         self._now = text
 
     def listen(self, event: dict[str, Any]) -> None:
+        if text := _at_a_hospital(event):
+            self._bar.console.print(text, soft_wrap=True, markup=False)
         if event["event"] == "start":
             self._now = ""
             n_sites = len(event["sites"])
@@ -123,6 +125,8 @@ class _Lines:
         self._sites: dict[str, dict[str, Any]] = {}
 
     def __call__(self, event: dict[str, Any]) -> None:
+        if text := _at_a_hospital(event):
+            self._console.print(text, soft_wrap=True, markup=False)
         if event["event"] == "site":
             self._sites[event["site"]] = event
         if event["event"] == "round":
@@ -133,6 +137,21 @@ class _Lines:
                 soft_wrap=True,
                 markup=False,
             )
+
+
+def _at_a_hospital(event: Mapping[str, Any]) -> str:
+    """What happened at a hospital's end of a run across hospitals, in a line."""
+    site = event.get("site")
+    match event["event"]:
+        case "came":
+            return f"{site}: is there"
+        case "left":
+            return f"{site}: is gone: {event['why']}"
+        case "absent":
+            return f"{event['what']} without {event['why']}"
+        case "late":
+            return f"{site}: its answer to round {event['of_round'] + 1} came too late and was not used"
+    return ""
 
 
 def _main_loss(losses: Mapping[str, float]) -> str:

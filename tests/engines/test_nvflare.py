@@ -19,12 +19,12 @@ from small_runs import TASKS, digests, polysite, small_raw, start
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(
         find_spec("nvflare") is None, reason="nvflare is not installed: pip install '.[nvflare]'"
     ),
 ]
-PATIENCE_S = 400
+PATIENCE_S = 90
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def joined(
 
 
 def serving(folder: Path, kits: Path, *what: str | Path) -> subprocess.Popen[str]:
-    limits = ("--wait", str(PATIENCE_S), "--patience", str(PATIENCE_S))
+    limits = ("--wait", str(PATIENCE_S), "--deadline", str(PATIENCE_S), "--listen", "127.0.0.1")
     return start("serve", *what, "--kit", kits / "server", *limits)
 
 

@@ -1,6 +1,6 @@
-"""Verbs of runs across hospitals: kits, the server, a hospital, its log."""
+"""Verbs of runs across hospitals: the server, a hospital, its log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,20 +8,6 @@ import typer
 
 from polysite.commands.common import Overrides, show, stoppable
 from polysite.errors import CheckpointError, ConfigError
-
-
-def provision(
-    consortium_file: Annotated[
-        Path, typer.Argument(metavar="CONSORTIUM.yaml", help="the server's address and the hospitals")
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the kits; keep authority/ secret")],
-) -> None:
-    """Make start-up kits for the server and each hospital; a hospital added later gets one, the others keep theirs."""
-    from polysite.engines.nvflare.provisioning import provision as make_kits
-    from polysite.hospitals.site_file import load_consortium
-
-    for folder in make_kits(load_consortium(consortium_file), out):
-        typer.echo(f"{folder}")
 
 
 def serve(
@@ -33,18 +19,33 @@ def serve(
     resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
     set_: Overrides = None,
     wait: Annotated[int, typer.Option(min=1, help="seconds to wait until every hospital is there")] = 86_400,
-    patience: Annotated[int, typer.Option(min=1, help="seconds to wait for a hospital's answer")] = 86_400,
+    deadline: Annotated[
+        int, typer.Option(min=1, help="seconds to wait for the hospitals' answers in a round")
+    ] = 86_400,
+    min_sites: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="go on with so many hospitals when the time is over; default: stop without all"
+        ),
+    ] = None,
+    listen: Annotated[str, typer.Option(help="address of this machine at which to listen")] = "0.0.0.0",
 ) -> None:
     """Train a federation across hospitals, each of which has joined with `polysite join`."""
     from polysite import recipe
     from polysite.engines.nvflare.carrier import NVFlare
-    from polysite.engines.nvflare.kit import read_kit
+    from polysite.federation.across import Terms
     from polysite.hospitals.serving import create_served
     from polysite.hospitals.serving import serve as run_server
+    from polysite.kits.kit import read_kit
     from polysite.progress import console, shown
     from polysite.run import done_rounds, open_run
 
-    server, terminal = read_kit(kit, "server"), console()
+    terminal = console()
+
+    def warn(text: str) -> None:
+        terminal.print(text, soft_wrap=True, markup=False)
+
+    server = read_kit(kit, "server", warn)
     if (run_file is None) == (resume is None):
         raise ConfigError("say what to train: polysite serve RUN.yaml --out FOLDER, or --resume FOLDER")
     if resume is not None:
@@ -62,16 +63,17 @@ def serve(
             (folder / "share_plan.txt").read_text("utf-8").split("\nLeaves the site")[0], markup=False
         )
     run = open_run(folder)
-    terminal.print(f"{run.name}: digest {run.agreed().digest()}", soft_wrap=True, markup=False)
+    warn(f"{run.name}: digest {run.agreed().digest()}")
     with (
         stoppable(f"polysite serve --resume {folder} --kit {kit}"),
-        shown(run, done_rounds(run, folder), terminal) as (listen, tell),
+        shown(run, done_rounds(run, folder), terminal) as (listen_to, tell),
     ):
 
-        def carry(sites: Sequence[str]) -> NVFlare:
-            return NVFlare(server, folder / "nvflare", sites, wait_s=wait, patience_s=patience, tell=tell)
+        def carry(limits: Mapping[str, int]) -> NVFlare:
+            return NVFlare(server, folder / "nvflare", limits, listen=listen, tell=tell)
 
-        run_server(folder, carry, [listen], tell)
+        terms = Terms(wait_s=wait, deadline_s=deadline, min_sites=min_sites)
+        run_server(folder, carry, terms, [listen_to], tell)
     typer.echo(f"{folder}")
 
 

@@ -52,7 +52,14 @@ def _hospitals(hospitals: Any) -> None:
     show(table)
 
 
-def check(run_file: RunFile, set_: Overrides = None) -> None:
+def check(
+    run_file: RunFile,
+    set_: Overrides = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(metavar="SITE.yaml", help="this hospital's scans, and what would stop it from joining"),
+    ] = None,
+) -> None:
     """Read every case of every site and report all trouble as one table; status 1 if there is an error."""
     from collections import Counter
 
@@ -62,13 +69,23 @@ def check(run_file: RunFile, set_: Overrides = None) -> None:
     from polysite.cases import find_cases, split_cases
     from polysite.data.check import check_run
     from polysite.data.datasets.reader import datasets_of
+    from polysite.data.finding import Seen
+    from polysite.hospitals.site_file import at_hospital, load_hospital
     from polysite.progress import console, telling
     from polysite.recipe import load
 
-    run = load(run_file, set_ or [])
+    agreed = load(run_file, set_ or [])
+    hospital = None if site is None else load_hospital(site)
+    run = at_hospital(agreed, hospital) if hospital else agreed
+    seen: list[Seen] = []
     with telling(console()) as tell:
         found = find_cases(run, tell)
-        findings = check_run(run, found, tell)
+        findings = check_run(run, found, tell, seen)
+    if hospital:
+        from polysite.hospitals.readiness import hindrances
+
+        findings += hindrances(agreed.agreed(), run, hospital, found, seen)
+        typer.echo(f"{run.name}: digest {agreed.agreed().digest()}")
     table = Table("", "site", "case", "contrast", "what", box=None)
     colours = {"error": "red", "warning": "yellow", "note": "cyan"}
     for finding in findings:

@@ -25,7 +25,10 @@ Progress = Callable[[str], None]
 
 
 def check_run(
-    run: Run, found: Mapping[str, Sequence[Case]], progress: Progress | None = None
+    run: Run,
+    found: Mapping[str, Sequence[Case]],
+    progress: Progress | None = None,
+    seen: list[Seen] | None = None,
 ) -> list[Finding]:
     """All findings of a run, site by site, then those that concern several sites and the splits.
 
@@ -35,9 +38,11 @@ def check_run(
         Every site's cases, as the readers gave them.
     progress : callable, optional
         Told of each case with a line of text.
+    seen : list, optional
+        What was read is added to it.
     """
     findings: list[Finding] = []
-    seen: list[Seen] = []
+    seen = [] if seen is None else seen
     for name, cases in found.items():
         site = run.sites[name]
         findings += check_site(name, cases, site, site.prepare or run.prepare, progress=progress, seen=seen)

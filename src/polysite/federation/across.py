@@ -1,40 +1,43 @@
 """The server's end of the wire: an engine whose sites are at hospitals, whatever carries the payloads."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
-from polysite.errors import ConfigError, PolysiteError, WireError
-from polysite.federation import wire
+from polysite.errors import CheckpointError, ConfigError, Refusal, WireError
 from polysite.federation.audit import Audit
+from polysite.federation.carrier import Carrier
 from polysite.federation.crew import Crew
-from polysite.federation.remote import REASON_LETTERS, line
+from polysite.federation.gather import Gather, Question
+from polysite.federation.letters import Letters
 from polysite.federation.server import require_version
-from polysite.federation.share import fingerprint
-from polysite.federation.sound import received
+from polysite.federation.sound import received, require_sound
+from polysite.federation.wire import Payload
 
-ANSWERS = {"join": "joined", "round": "worked", "finish": "finished"}
+T = TypeVar("T")
+FAREWELL_S = 5.0
+"""How long the word that a run has stopped may take to each hospital."""
 
 
-class Carrier(Protocol):
-    """Brings bytes to sites and their answers back, and knows nothing of what is in them."""
+@dataclass(frozen=True)
+class Terms:
+    """How long sites are waited for, and how many must answer.
 
-    def exchange(self, requests: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-        """Each site's answer, in the order of the requests; sites work side by side.
+    Parameters
+    ----------
+    wait_s, deadline_s : float
+        Until all sites have joined, and for the answers of one round.
+    min_sites : int or None
+        With fewer the run stops; None: with any less than all.
+    """
 
-        Raises
-        ------
-        PolysiteError
-            Naming the site, if it cannot be reached or does not answer in time.
-        """
-        ...
-
-    def close(self) -> None:
-        """End whatever was started."""
-        ...
+    wait_s: float = 86_400
+    deadline_s: float = 86_400
+    min_sites: int | None = None
 
 
 class Across:
@@ -44,102 +47,140 @@ class Across:
     ----------
     crew : Crew
         With the plans of all sites; none of them has its data here.
+    emit, tell : callable
+        Told of sites that come, go and take no part, as events and in words.
     """
 
-    def __init__(self, crew: Crew, carrier: Carrier, audit: Audit) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        carrier: Carrier,
+        audit: Audit,
+        terms: Terms = Terms(),
+        *,
+        emit: Callable[[dict[str, Any]], None] = lambda event: None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         if crew.algorithm.pools_data:
             raise ConfigError(
                 f"algorithm.name: {crew.run.algorithm.name!r} pools the data of all sites, which no hospital allows"
             )
-        self._crew, self._carrier, self._audit = crew, carrier, audit
-        self._run = crew.run.agreed()
+        if not (terms.min_sites is None or 1 <= terms.min_sites <= len(crew.plans)):
+            raise ConfigError(
+                f"--min-sites: {terms.min_sites} is not between 1 and the run's {len(crew.plans)} sites"
+            )
+        self._plans, self._rounds = crew.plans, crew.run.training.rounds
+        self._carrier, self._terms = carrier, terms
+        self._letters = Letters(crew, audit)
+        self._gather = Gather(carrier, min_sites=terms.min_sites, emit=emit, tell=tell)
+        self._last: dict[str, int] = {}
+        self._next = 0
 
-    def join(self, first: int) -> None:
+    def join(self, first: int, last: Mapping[str, int] | None = None) -> None:
         """Ask every site to take part, and find out whether it can go on from a round.
+
+        Parameters
+        ----------
+        last : mapping, optional
+            Site -> the version that the last round gave in which it took part; default: ``first``, for all.
 
         Raises
         ------
         PolysiteError
-            With every site that does not take part, and why.
+            If too few take part; with what is the matter at each.
         """
-        facts = {"run": self._run.model_dump(mode="json")}
-        requests = ((site, self._request("join", site, first, {}, facts)) for site in self._crew.plans)
-        troubles = []
-        for site, data in self._carrier.exchange(requests):
-            try:
-                payload = self._answer("join", site, first, data)
-                payload.tensors({})
-                self._came(payload, {})
-                versions = payload.head.facts.get("versions")
-                if not isinstance(versions, list) or any(type(v) is not int for v in versions):
-                    raise WireError(f"{site}: does not say which rounds it holds")
-                require_version(site, site, versions, first)
-            except PolysiteError as error:
-                troubles.append(str(error))
-        if troubles:
-            raise PolysiteError("\n".join(troubles))
+        self._next = first
+        self._last = {site: first if last is None else last.get(site, 0) for site in self._plans}
+        question: Question[None] = _Join(self, "join", f"round {first + 1}", first, {})
+        for _ in self._gather.ask(question, list(self._plans), self._terms.wait_s):
+            pass
 
     def visit(self, round_: int, news: Mapping[str, Tensor], sites: Iterable[str]) -> Iterator[Message]:
-        """One message a site, in order, as soon as it and those before it have come."""
-        requests = (
-            (site, self._request("round", site, round_, self._shared(site, news), {})) for site in sites
-        )
-        for site, data in self._carrier.exchange(requests):
-            payload = self._answer("round", site, round_, data)
-            tensors = payload.tensors(self._crew.plans[site].sent)
-            self._came(payload, tensors)
-            facts = received(payload.head.facts, site)
-            yield Message(site, tensors, facts["n_samples"], facts)
+        """One message a site that takes part, in order, as soon as it and those before it have come."""
+        self._next = round_
+        question: Question[Message] = _Round(self, "round", f"round {round_ + 1}", round_, news)
+        for site, message in self._gather.ask(question, list(sites), self._terms.deadline_s):
+            self._last[site] = round_ + 1
+            yield message
 
     def finish(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """Bring every site the last state; the SHA-256 of the models that they keep."""
-        rounds = self._run.training.rounds
-        requests = (
-            (site, self._request("finish", site, rounds, self._shared(site, state), {}))
-            for site in self._crew.plans
-        )
-        models: dict[str, str] = {}
-        for site, data in self._carrier.exchange(requests):
-            payload = self._answer("finish", site, rounds, data)
-            payload.tensors({})
-            self._came(payload, {})
-            models[site] = str(payload.head.facts.get("model"))
-            if not re.fullmatch(r"[0-9a-f]{64}", models[site]):
-                raise WireError(f"{site}: does not say which model it keeps")
-        return models
+        """Bring every site the last state; the SHA-256 of the models that those who were there keep."""
+        self._next = self._rounds
+        question: Question[str] = _Finish(self, "finish", "the end of the run", self._rounds, state)
+        return dict(self._gather.ask(question, list(self._plans), self._terms.deadline_s))
+
+    def stop(self, reason: str) -> None:
+        """Tell those who are there that the run has stopped, as far as they can be reached."""
+        there = sorted(self._gather.there)
+        for site in there:
+            self._carrier.send(site, self._letters.ask("stop", site, self._next, {}, reason=reason))
+        for _ in there:
+            self._carrier.next(FAREWELL_S)
 
     def close(self) -> None:
         """End the carrier."""
         self._carrier.close()
 
-    def _shared(self, site: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: state[name] for name in self._crew.plans[site].shared}
 
-    def _request(
-        self, kind: str, site: str, round_: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
-    ) -> bytes:
-        plan = fingerprint(self._crew.plans[site].shared)
-        head = wire.Head(kind, self._run.digest(), plan, site, round_, self._audit.tip, facts)
-        data = wire.encode(head, tensors)
-        self._audit("out", **line(head, wire.digest_of(data), len(data), site, tensors))
-        return data
+@dataclass(frozen=True)
+class _Question(Generic[T]):
+    """What the questions have in common; see `polysite.federation.gather.Question`."""
 
-    def _answer(self, kind: str, site: str, round_: int, data: bytes) -> wire.Payload:
-        """A site's answer, if it is one to what was asked."""
-        plan = self._crew.plans[site]
-        payload = wire.read(data, site, wire.most_bytes(plan.sent))
-        payload.require(site=site)
-        if payload.head.kind == "refused":
-            self._came(payload, {})
-            reason = str(payload.head.facts.get("reason"))[:REASON_LETTERS]
-            raise PolysiteError("".join(letter if letter.isprintable() else " " for letter in reason))
-        payload.require(
-            kind=ANSWERS[kind], run=self._run.digest(), plan=fingerprint(plan.shared), round=round_
-        )
-        return payload
+    engine: Across
+    kind: str
+    what: str
+    round: int
+    state: Mapping[str, Tensor]
 
-    def _came(self, payload: wire.Payload, tensors: Mapping[str, Tensor]) -> None:
-        head = payload.head
-        self._audit(
-            "in", **line(head, payload.digest, payload.n_bytes, head.site, tensors), peer_log=head.log
-        )
+    def request(self, site: str, *, join: bool) -> bytes:
+        letters = self.engine._letters
+        if join:
+            return letters.ask_to_join(site, self.engine._next)
+        return letters.ask(self.kind, site, self.round, self.state, least=self.engine._last[site])
+
+    def read(self, site: str, data: bytes | memoryview) -> tuple[str, Payload]:
+        kind, payload = self.engine._letters.read(self.kind, site, self.round, data)
+        if kind == "joined":
+            self._require_able(site, payload)
+        return kind, payload
+
+    def take(self, site: str, payload: Payload) -> T:
+        raise NotImplementedError
+
+    def _require_able(self, site: str, payload: Payload) -> None:
+        """Refuse a site whose rounds do not lead to the next one."""
+        payload.tensors({})
+        self.engine._letters.came(payload, {})
+        versions = payload.head.facts.get("versions")
+        if not isinstance(versions, list) or any(type(v) is not int for v in versions):
+            raise WireError(f"{site}: does not say which rounds it holds")
+        try:
+            require_version(site, site, versions, self.engine._next, least=self.engine._last[site])
+        except CheckpointError as error:
+            raise Refusal(str(error)) from error
+
+
+class _Join(_Question[None]):
+    def take(self, site: str, payload: Payload) -> None:
+        """Nothing more: it has joined."""
+
+
+class _Round(_Question[Message]):
+    def take(self, site: str, payload: Payload) -> Message:
+        plan = self.engine._plans[site]
+        tensors = payload.tensors(plan.sent)
+        facts = received(payload.head.facts, site)
+        self.engine._letters.came(payload, tensors)
+        message = Message(site, tensors, facts["n_samples"], facts)
+        require_sound(message, plan, self.round)
+        return message
+
+
+class _Finish(_Question[str]):
+    def take(self, site: str, payload: Payload) -> str:
+        payload.tensors({})
+        self.engine._letters.came(payload, {})
+        model = str(payload.head.facts.get("model"))
+        if not re.fullmatch(r"[0-9a-f]{64}", model):
+            raise WireError(f"{site}: does not say which model it keeps")
+        return model

@@ -8,7 +8,7 @@ path; they stay here, and the server hears only that there was one, unless the e
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from polysite.federation.crew import Crew, make_algorithm, make_plans, make_task
 from polysite.federation.policy import allow_names, allow_run
 from polysite.federation.server import require_version, write_models
 from polysite.federation.share import SitePlan, fingerprint
+from polysite.federation.site import Site
 from polysite.federation.sound import require_sound, sendable
 from polysite.federation.tensor_files import file_digest
 
@@ -29,6 +30,9 @@ SERVER = "server"
 """What the other end is called in logs."""
 Open = Callable[[Run], AbstractContextManager[Crew]]
 """Opens a run that the policy allows: finds and prepares the site's cases, holds its folder."""
+
+
+Outcome = Literal["ended", "stopped", "refused"]
 
 
 class Outpost:
@@ -40,6 +44,8 @@ class Outpost:
         Gets the agreed run, gives a crew in which this site has its data.
     ended : callable, optional
         Told of the crew when its model is written.
+    emit : callable, optional
+        Told of the crew and what happened in it: the events ``start``, ``site`` and ``end`` of a run.
     tell : callable, optional
         Told in words of what happens, for this end's own log.
     """
@@ -52,21 +58,29 @@ class Outpost:
         *,
         open_run: Open,
         ended: Callable[[Crew], None] = lambda crew: None,
+        emit: Callable[[Crew, dict[str, Any]], None] = lambda crew, event: None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.site = site
-        self._policy, self._audit, self._open, self._ended, self._tell = policy, audit, open_run, ended, tell
+        self.outcome: Outcome | None = None
+        """How the last run left this end: None while one is open or none was."""
+        self._policy, self._audit, self._open = policy, audit, open_run
+        self._ended, self._emit, self._tell = ended, emit, tell
         self._opened = ExitStack()
         self._run = ""
         self._plan: SitePlan | None = None
         self._crew: Crew | None = None
 
-    def answer(self, data: bytes) -> bytes:
+    @property
+    def limit(self) -> int:
+        """The most bytes that the server may send now."""
+        return wire.most_bytes(self._plan.shared if self._plan else {})
+
+    def answer(self, data: bytes | memoryview) -> bytes:
         """The answer to one payload; whatever is wrong becomes a refusal, and the run has to be joined anew."""
         head: wire.Head | None = None
         try:
-            limit = wire.most_bytes(self._plan.shared if self._plan else {})
-            payload = wire.read(data, SERVER, limit)
+            payload = wire.read(data, SERVER, self.limit)
             head = payload.head
             payload.require(site=self.site)
             return self._answer(payload)
@@ -82,6 +96,7 @@ class Outpost:
             reason = f"{self.site}: failed; its own log says why"
             self._tell(f"{type(error).__name__}: {error}")
         self.leave()
+        self.outcome = "refused"
         return self._refusal(data, head, reason)
 
     def leave(self) -> None:
@@ -91,7 +106,7 @@ class Outpost:
         opened.close()
 
     def _answer(self, payload: wire.Payload) -> bytes:
-        kinds = {"join": self._join, "round": self._round, "finish": self._finish}
+        kinds = {"join": self._join, "round": self._round, "finish": self._finish, "stop": self._stop}
         if payload.head.kind not in kinds:
             raise WireError(
                 f"{SERVER}: asks for {payload.head.kind!r:.40}, which is none of {', '.join(kinds)}"
@@ -110,9 +125,13 @@ class Outpost:
         allow_run(self._policy, self.site, run, plan)
         payload.require(plan=fingerprint(plan.shared))
         self._crew = self._opened.enter_context(self._open(run))
-        self._run, self._plan = payload.head.run, plan
+        self._run, self._plan, self.outcome = payload.head.run, plan, None
         self._tell(f"{self.site}: joined {run.name}")
         versions = self._crew.sites[self.site].store.versions()
+        self._emit(
+            self._crew,
+            {"event": "start", "method": run.method, "sites": [self.site], "rounds": run.training.rounds},
+        )
         facts = {"versions": versions, "polysite": version("polysite"), "torch": version("torch")}
         return self._send(payload.head, "joined", {}, facts)
 
@@ -124,10 +143,11 @@ class Outpost:
         news = payload.tensors(plan.shared)
         self._came(payload, news)
         site = crew.sites[self.site]
-        require_version(self.site, str(site.store.folder), site.store.versions(), round_)
+        self._require_version(site, payload)
         message = site.work(round_, news)
         crew.saver.wait()  # what is sent must be there after a stop
         require_sound(message, plan, round_)
+        self._emit(crew, {"event": "site", "round": round_, "site": self.site, **message.facts})
         self._tell(f"{self.site}: round {round_ + 1} of {rounds} done")
         return self._send(payload.head, "worked", message.tensors, sendable(message.facts))
 
@@ -136,12 +156,35 @@ class Outpost:
         payload.require(round=crew.run.training.rounds)
         state = payload.tensors(plan.shared)
         self._came(payload, state)
+        self._require_version(crew.sites[self.site], payload)
         (path,) = write_models(crew, self.site, state)
         self._ended(crew)
         answer = self._send(payload.head, "finished", {}, {"model": file_digest(path)})
+        self._emit(crew, {"event": "end", "rounds": crew.run.training.rounds})
         self._tell(f"{self.site}: {crew.run.name} has ended; its model is {path}")
         self.leave()
+        self.outcome = "ended"
         return answer
+
+    def _stop(self, payload: wire.Payload) -> bytes:
+        """The server has stopped the run."""
+        self._joined(payload)
+        payload.tensors({})
+        self._came(payload, {})
+        reason = "".join(c if c.isprintable() else " " for c in str(payload.head.facts.get("reason")))
+        self._tell(f"{self.site}: the server has stopped the run: {reason[:REASON_LETTERS]}")
+        answer = self._send(payload.head, "stopped", {}, {})
+        self.leave()
+        self.outcome = "stopped"
+        return answer
+
+    def _require_version(self, site: Site, payload: wire.Payload) -> None:
+        """Refuse what this site's versions do not lead to; the server says which round it last took part in."""
+        round_ = payload.head.round
+        least = payload.head.facts.get("least", round_)
+        if type(least) is not int or not 0 <= least <= round_:
+            raise WireError(f"{SERVER}: says that this site last took part in round {least!r:.40}")
+        require_version(self.site, str(site.store.folder), site.store.versions(), round_, least=least)
 
     def _joined(self, payload: wire.Payload) -> tuple[Crew, SitePlan]:
         if self._crew is None or self._plan is None:
@@ -195,7 +238,7 @@ class Outpost:
         self._audit("out", **line(head, wire.digest_of(data), len(data), SERVER, tensors))
         return data
 
-    def _refusal(self, data: bytes, asked: wire.Head | None, reason: str) -> bytes:
+    def _refusal(self, data: bytes | memoryview, asked: wire.Head | None, reason: str) -> bytes:
         self._audit("refused", sha256=wire.digest_made_of(data), bytes=len(data), reason=reason)
         empty = wire.Head("", "", "", "", 0, "", {})
         return self._send(asked or empty, "refused", {}, {"reason": reason[:REASON_LETTERS]})

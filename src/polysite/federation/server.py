@@ -42,23 +42,24 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
         site.store.clean()
     done = store.versions()
     if done:
-        state, _ = store.load(done[-1], verify=True)
-        first = done[-1]
+        state, facts = store.load(done[-1], verify=True)
+        first, last = done[-1], last_versions(facts, crew, done[-1])
     else:
-        state, first = crew.initial(), 0
-    _check_versions(crew, first)
+        state, first, last = crew.initial(), 0, dict.fromkeys(crew.plans, 0)
+    for name, site in crew.sites.items():
+        require_version(name, str(site.store.folder), site.store.versions(), first, least=last[name])
     if not done:
-        crew.saver.submit(store, 0, state, {})
+        crew.saver.submit(store, 0, state, {"last": dict(last)})
     for round_ in range(first, rounds):
         start = time.perf_counter()
         worked: list[float] = []
-        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, state, worked, emit)
+        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, state, worked, last, emit)
         state = crew.algorithm.aggregate(state, messages)
         for (
             _
         ) in messages:  # an algorithm that aggregates nothing leaves messages unread; the sites still work
             pass
-        crew.saver.submit(store, round_ + 1, state, {})
+        crew.saver.submit(store, round_ + 1, state, {"last": dict(last)})
         seconds = time.perf_counter() - start
         emit(
             {
@@ -90,26 +91,33 @@ def write_models(crew: Crew, name: str, state: Mapping[str, Tensor]) -> list[Pat
     return written
 
 
-def _check_versions(crew: Crew, round_: int) -> None:
-    """Every site must have the version that a round starts from, or the one that it ends with."""
-    for name, site in crew.sites.items():
-        require_version(name, str(site.store.folder), site.store.versions(), round_)
+def last_versions(facts: Mapping[str, Any], crew: Crew, version: int) -> dict[str, int]:
+    """Site -> the version that the last round gave in which it took part, from the facts of the server's version."""
+    last = facts.get("last", {})
+    return {name: last.get(name, version) for name in crew.plans}
 
 
-def require_version(site: str, holder: str, versions: Sequence[int], round_: int) -> None:
+def require_version(
+    site: str, holder: str, versions: Sequence[int], round_: int, *, least: int | None = None
+) -> None:
     """Refuse a round that a site's versions do not lead to.
 
     Parameters
     ----------
     holder : str
         Where the versions lie, for the message.
+    least : int, optional
+        The version that the last round gave in which the site took part; below ``round_`` if the others went on
+        without it.
 
     Raises
     ------
     CheckpointError
-        If they are neither those before the round nor those after it.
+        If they are neither those before the round, nor those after it, nor what a site that was left out holds.
     """
-    if not (round_ in versions or round_ + 1 in versions or (round_ == 0 and not versions)):
+    least = round_ if least is None else least
+    leads = any(least <= version <= round_ + 1 for version in versions)
+    if not (leads or (least == 0 and not versions)):
         kept = ", ".join(f"round-{version:06d}" for version in versions) or "nothing"
         raise CheckpointError(
             f"{holder}: holds {kept} but the server is at round-{round_:06d}: a part of the run "
@@ -123,16 +131,16 @@ def _checked(
     round_: int,
     state: Mapping[str, Tensor],
     worked: list[float],
+    last: dict[str, int],
     emit: Emit,
 ) -> Iterator[Message]:
     """Messages that keep to the share plan, each reported once, as what the sites' methods sent."""
     for message in messages:
         require_sound(message, crew.plans[message.site], round_)
         worked.append(message.facts["seconds"])
+        last[message.site] = round_ + 1
         emit({"event": "site", "round": round_, "site": message.site, **message.facts})
         received = replace(message, tensors=unpack(crew.run.exchange, message.tensors, state))
-        if not crew.run.exchange.plain:
-            require_finite(
-                received, round_
-            )  # large scales, or many changes of one sign, go beyond all floats
+        if not crew.run.exchange.plain:  # changes of one sign, round after round, can go beyond all floats
+            require_finite(received, round_)
         yield received

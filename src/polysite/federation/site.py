@@ -75,7 +75,8 @@ class Site:
         Parameters
         ----------
         round_ : int
-            From 0; the site's version ``round_`` is read and ``round_ + 1`` written.
+            From 0; the site's version ``round_`` is read and ``round_ + 1`` written. Where the others went on
+            without this site, it begins from its last version.
         news : mapping of str to Tensor
             What the server holds; of it, the names that this site shares.
         """
@@ -84,7 +85,7 @@ class Site:
             return Message(self.name, outbox, facts["n_samples"], facts)
         start = time.perf_counter()
         with one_thread():
-            slot = self._enter(round_)
+            slot = self._enter(self._newest(round_))
             arrived = self._arriving(news)
             if round_ > 0 or self.own_start is None:
                 _fill(slot.model, arrived, self.name)
@@ -116,6 +117,9 @@ class Site:
 
     def final(self, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The site's evaluated model: its private part and the server's shared part, unless the method has another."""
+        version = self._newest(version)
+        if version == 0:  # it took part in no round
+            return {**(self.own_start() if self.own_start else self.slot().initial), **self._arriving(server)}
         private, _ = self._load(version, "private/")
         shared = {name: server[name] for name in self.plan.shared}
         whole = {**private, **shared}
@@ -136,6 +140,11 @@ class Site:
         if packed.norm is not None:
             facts["change_norm"] = packed.norm
         return packed.tensors
+
+    def _newest(self, version: int) -> int:
+        """The last version up to one; 0 for the beginning."""
+        kept = {*self.store.versions(), *self.trusted}  # one that was just left is still being written
+        return max((number for number in kept if number <= version), default=0)
 
     def _load(self, version: int, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A version from disk, compared with its digest the first time that this process reads it."""

@@ -199,12 +199,12 @@ def digest_of(data: bytes) -> str:
     return data[-SEAL_BYTES:].hex()
 
 
-def digest_made_of(data: bytes) -> str:
+def digest_made_of(data: bytes | memoryview) -> str:
     """The digest that a payload's bytes have, whatever it says itself."""
     return hashlib.sha256(memoryview(data)[:-SEAL_BYTES]).hexdigest()
 
 
-def read(data: bytes, sender: str, limit: int) -> Payload:
+def read(data: bytes | memoryview, sender: str, limit: int) -> Payload:
     """The head of a payload, once its size and digest are in order.
 
     Parameters

@@ -1,17 +1,19 @@
 """The hospital's part of runs across hospitals: it waits for what the server asks, in a process of its own."""
 
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 from polysite.config.hospital import Hospital
-from polysite.engines.door import Closed, Door, receive, send
-from polysite.engines.nvflare.kit import LOG, prepare_workspace, read_kit, start, stop
-from polysite.engines.nvflare.words import ENDED
+from polysite.engines.nvflare.line import Line
 from polysite.errors import ConfigError, PolysiteError
+from polysite.events import EventLog
 from polysite.federation.audit import Audit
 from polysite.federation.crew import Crew
 from polysite.federation.remote import Outpost
 from polysite.hospitals.opening import opener
 from polysite.hospitals.serving import AUDIT
+from polysite.kits.kit import read_kit
 from polysite.lock import locked
 from polysite.seal import seal_models
 
@@ -27,59 +29,45 @@ def join(hospital: Hospital, *, once: bool = False, tell: Callable[[str], None] 
     Raises
     ------
     PolysiteError
-        If NVFlare's client ends by itself.
+        If another process takes part under this name.
     """
     if hospital.kit is None:
         raise ConfigError(
             "kit: is missing; name the start-up kit that `polysite provision` made for this hospital"
         )
-    kit = read_kit(hospital.kit, "client")
+    kit = read_kit(hospital.kit, "hospital", tell)
     if kit.name != hospital.site:
         raise ConfigError(f"kit: {hospital.kit} is that of {kit.name!r}; this is {hospital.site!r}")
     hospital.store.mkdir(parents=True, exist_ok=True, mode=0o700)
-    finished: list[str] = []
-
-    def ended(crew: Crew) -> None:
-        seal_models(crew.run, crew.folder)
-        finished.append(crew.run.name)
-
     with locked(hospital.store):
         outpost = Outpost(
             hospital.site,
             hospital.policy,
             Audit(hospital.store / AUDIT),
             open_run=opener(hospital, tell),
-            ended=ended,
+            ended=lambda crew: seal_models(crew.run, crew.folder),
+            emit=_note,
             tell=tell,
         )
-        door = Door()
-        workspace = prepare_workspace(kit, (hospital.store / "nvflare").absolute())
-        client = start(kit, workspace, door.path)
+        line = Line(kit, (hospital.store / "nvflare").absolute(), lambda: outpost.limit, tell)
         tell(f"{hospital.site}: waits for runs; Ctrl-C to leave")
-        try:
-            while True:
-                channel = door.wait(lambda: client.poll() is not None)
-                with channel:
-                    try:
-                        word, content, _ = receive(channel)
-                        if word != ENDED:
-                            send(channel, hospital.site, outpost.answer(content))
-                            continue
-                    except Closed as closed:
-                        tell(f"{hospital.site}: the server's request was broken off: {closed}")
-                        continue
+        with closing(line):
+            try:
+                _answer_all(outpost, line, once=once)
+            finally:
                 outpost.leave()
-                if once and not finished:
-                    raise PolysiteError(
-                        f"{hospital.site}: the run stopped before its end; join again to go on"
-                    )
-                if once:
-                    return
-        except Closed as closed:
-            raise PolysiteError(
-                f"{hospital.site}: nvflare's client ended with status {client.poll()}; see {workspace / LOG}"
-            ) from closed
-        finally:
-            outpost.leave()
-            stop(client)
-            door.close()
+
+
+def _answer_all(outpost: Outpost, line: Line, *, once: bool) -> None:
+    while True:
+        arrived = line.answer(outpost.answer(line.next()))
+        if once and outpost.outcome == "ended" and arrived:
+            return
+        if once and outpost.outcome in ("refused", "stopped"):
+            raise PolysiteError(f"{outpost.site}: the run did not come to its end here; join again to go on")
+
+
+def _note(crew: Crew, event: dict[str, Any]) -> None:
+    """Add to the events of the hospital's run folder."""
+    with closing(EventLog(crew.folder / "events.jsonl")) as log:
+        log(event)

@@ -40,7 +40,7 @@ def opener(hospital: Hospital, tell: Callable[[str], None] = lambda text: None) 
             allow_subjects(hospital.policy, hospital.site, len(splits[hospital.site]["train"]))
             create(run, folder, tell)
         with locked(folder), saving() as saver:
-            _require_same(folder, run)
+            require_same_site(folder, run)
             subjects = run_splits(folder)[hospital.site]["train"]
             allow_subjects(hospital.policy, hospital.site, len(subjects))
             crew = assemble(run, prepared_cases(run, folder, tell), folder, saver)
@@ -51,7 +51,7 @@ def opener(hospital: Hospital, tell: Callable[[str], None] = lambda text: None) 
     return open_at
 
 
-def _require_same(folder: Path, run: Run) -> None:
+def require_same_site(folder: Path, run: Run) -> None:
     """Refuse to go on where the hospital's own part of the run has changed."""
     old = open_run(folder)
     if old.digest() != run.digest():

@@ -1,20 +1,22 @@
 """The server's part of a run across hospitals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from polysite.cases import Progress
 from polysite.config.run import Run
-from polysite.errors import ConfigError
+from polysite.errors import ConfigError, PolysiteError
 from polysite.events import EventLog, Listener
-from polysite.federation.across import Across, Carrier
+from polysite.federation.across import Across, Terms
 from polysite.federation.audit import Audit
-from polysite.federation.crew import assemble, make_algorithm, make_task
+from polysite.federation.carrier import Carrier
+from polysite.federation.crew import Crew, assemble, make_algorithm, make_task
 from polysite.federation.saver import saving
-from polysite.federation.server import federate
+from polysite.federation.server import federate, last_versions
 from polysite.federation.share import describe
+from polysite.federation.wire import most_bytes
 from polysite.lock import locked
-from polysite.run import create, done_rounds, open_run
+from polysite.run import create, open_run
 from polysite.seal import require_same_plan, write_seal
 
 AUDIT = "audit.jsonl"
@@ -42,7 +44,8 @@ def create_served(run: Run, folder: Path) -> None:
 
 def serve(
     folder: Path,
-    carry: Callable[[Sequence[str]], Carrier],
+    carry: Callable[[Mapping[str, int]], Carrier],
+    terms: Terms = Terms(),  # noqa: B008 (it cannot change)
     listeners: Sequence[Listener] = (),
     tell: Progress | None = None,
 ) -> None:
@@ -51,7 +54,12 @@ def serve(
     Parameters
     ----------
     carry : callable
-        Starts the carrier, given the sites' names.
+        Starts the carrier, given the sites' names and the most bytes that each may send at once.
+
+    Raises
+    ------
+    PolysiteError
+        If too few sites take part; or at the end, if a site that was not there has no model yet.
     """
     with locked(folder), saving() as saver:
         run = open_run(folder)
@@ -59,18 +67,37 @@ def serve(
         require_same_plan(folder, describe(crew.plans))
         log, audit = EventLog(folder / "events.jsonl", listeners), Audit(folder / AUDIT)
         try:
-            engine = Across(crew, carry(list(crew.plans)), audit)
+            limits = {site: most_bytes(plan.sent) for site, plan in crew.plans.items()}
+            engine = Across(crew, carry(limits), audit, terms, emit=log, tell=tell or _silent)
             try:
-                if tell:
-                    tell("waiting for all hospitals to join")
-                engine.join(done_rounds(run, folder))
-                start = {"method": run.method, "sites": list(crew.plans), "rounds": run.training.rounds}
-                log({"event": "start", **start})
-                federate(crew, engine, log)
-                state, _ = crew.server_store().load(run.training.rounds, verify=True)
-                write_seal(folder, engine.finish(state))
-                log({"event": "end", "rounds": run.training.rounds})
+                _run_all(crew, engine, log)
+            except PolysiteError as error:
+                engine.stop(str(error))
+                raise
             finally:
                 engine.close()
         finally:
             log.close()
+
+
+def _run_all(crew: Crew, engine: Across, log: EventLog) -> None:
+    run, store = crew.run, crew.server_store()
+    done = max(store.versions(), default=0)
+    facts = store.head(done)["facts"] if store.versions() else {"last": {}}
+    engine.join(done, last_versions(facts, crew, done))
+    start = {"method": run.method, "sites": list(crew.plans), "rounds": run.training.rounds}
+    log({"event": "start", **start})
+    federate(crew, engine, log)
+    state, _ = store.load(run.training.rounds, verify=True)
+    models = engine.finish(state)
+    write_seal(crew.folder, models)
+    log({"event": "end", "rounds": run.training.rounds})
+    if without := [site for site in crew.plans if site not in models]:
+        raise PolysiteError(
+            f"{', '.join(without)}: not there at the end, without a model; all others have theirs. When it is there "
+            f"again: polysite serve --resume {crew.folder}"
+        )
+
+
+def _silent(text: str) -> None:
+    """Says nothing."""

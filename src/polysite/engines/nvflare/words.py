@@ -1,8 +1,6 @@
-"""Words that NVFlare's side and ours share."""
+"""Short words between the cells of the server and a hospital."""
 
-TASK = "polysite"
-CONTENT = "payload"
-ENDED = "job-ended"
-"""In a frame's place for a site: the job of this messenger has ended."""
-STEWARD = "steward@polysite.org"
-"""The only user of a consortium: the server itself, which submits its runs."""
+HELLO = "hello"
+"""A hospital's: the name of its process, new with every start."""
+TAKEN = "taken"
+"""The server's: another process of this hospital is there already; with the name of the one that has to go."""

@@ -83,6 +83,8 @@ class Int8:
             return "has no scales"
         if bool((sent[name + SCALES] < 0).any()):
             return "has scales below 0"
+        if not bool(torch.isfinite(sent[name + SCALES] * MOST).all()):
+            return "has scales that are too large"
         if bool((sent[name] < -MOST).any()):
             return f"has numbers below -{MOST}"
         return None

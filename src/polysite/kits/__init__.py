@@ -1,0 +1,1 @@
+"""Start-up kits: certificates and keys by which a consortium's server and hospitals know one another."""
