@@ -82,6 +82,10 @@ def test_subjects_stay_out_of_the_servers_run(raw: dict[str, Any], tmp_path: Pat
 # --- SITE.yaml ------------------------------------------------------------------------------------------
 
 
+def _exchange(**what: Any) -> dict[str, Any]:
+    return {"policy": {"runs": ["small"], "leaves": [], "exchange": what}}
+
+
 @pytest.mark.parametrize(
     ("over", "says"),
     [
@@ -91,6 +95,13 @@ def test_subjects_stay_out_of_the_servers_run(raw: dict[str, Any], tmp_path: Pat
         ({"policy": {"runs": [], "leaves": []}}, "policy.runs"),
         ({"policy": {"runs": ["a b"], "leaves": []}}, "'a b' is neither a run's name nor"),
         ({"policy": {"runs": ["f" * 63 + "g"], "leaves": []}}, "is neither a run's name nor"),
+        (_exchange(values=[]), "policy.exchange.values: needs at least 1"),
+        (
+            _exchange(values=["int4"]),
+            "policy.exchange.values.0: Input should be 'float32', 'bfloat16' or 'int8'",
+        ),
+        (_exchange(clip_at_most=0), "policy.exchange.clip_at_most: Input should be greater than 0, not 0"),
+        (_exchange(noise=1), "policy.exchange.noise: unknown key 'noise'"),
         ({"more": 1}, "unknown key 'more'"),
     ],
 )

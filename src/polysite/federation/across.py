@@ -175,7 +175,7 @@ class _Join(_Question[None]):
 class _Round(_Question[Message]):
     def take(self, site: str, payload: Payload) -> Message:
         plan = self.engine._plans[site]
-        tensors = payload.tensors(plan.shared)
+        tensors = payload.tensors(plan.sent)
         facts = received(payload.head.facts, site)
         self.engine._letters.came(payload, tensors)
         message = Message(site, tensors, facts["n_samples"], facts)

@@ -67,7 +67,7 @@ def serve(
         require_same_plan(folder, describe(crew.plans))
         log, audit = EventLog(folder / "events.jsonl", listeners), Audit(folder / AUDIT)
         try:
-            limits = {site: most_bytes(plan.shared) for site, plan in crew.plans.items()}
+            limits = {site: most_bytes(plan.sent) for site, plan in crew.plans.items()}
             engine = Across(crew, carry(limits), audit, terms, emit=log, tell=tell or _silent)
             try:
                 _run_all(crew, engine, log)
