@@ -45,8 +45,8 @@ def across(case: Case) -> list[Command]:
     for site in raw["sites"].values():
         site["data"] = {"format": "elsewhere"}
     run = _write(case.folder / "run.yaml", raw)
-    serve = _polysite(case, "serve", run, "--kit", kits / "server", "--out", case.folder / "run")
-    commands = [Command("server", serve, environment)]
+    where = ("--kit", kits / "server", "--out", case.folder / "run", "--listen", "127.0.0.1")
+    commands = [Command("server", _polysite(case, "serve", run, *where), environment)]
     for name in case.sites:
         site = {
             "site": name,
