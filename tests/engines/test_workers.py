@@ -210,7 +210,7 @@ def test_a_worker_whose_parent_is_gone_already_ends_at_once(tmp_path: Path) -> N
     worker = subprocess.Popen(
         [
             *(sys.executable, "-m", "polysite.worker", str(tmp_path)),
-            *("--threads", "1", "--parent", str(gone.pid)),
+            *("--threads", "1", "--device", "cpu", "--parent", str(gone.pid)),
         ],
         stdin=subprocess.PIPE,
     )
