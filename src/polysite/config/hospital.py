@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from polysite.config.base import Name, Section
+from polysite.config.base import DeviceName, Name, Section
 from polysite.config.exchange import ValueType
 from polysite.config.sources import OwnData
 
@@ -64,9 +64,7 @@ class Hospital(Section):
     store: Path = Field(
         description="folder of its private state, a folder for each run in it, and of its audit log; stays here"
     )
-    device: str = Field(
-        default="cpu", pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$", description="cpu, cuda, cuda:1 … or mps"
-    )
+    device: DeviceName = Field(default="cpu", description="cpu, cuda, cuda:1 … or mps")
     threads: int | None = Field(default=None, ge=1, description="threads of its work; default: all cores")
     kit: Path | None = Field(
         default=None, description="its start-up kit, made by `polysite provision`; for `polysite join`"

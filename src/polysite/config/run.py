@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from polysite.config.base import Component, Name, Section, anchored, at, expand
+from polysite.config.base import Component, DeviceName, Name, Section, anchored, at, expand
 from polysite.config.exchange import Exchange
 from polysite.config.prepare import Prepare
 from polysite.config.site import Site, parse_task
@@ -68,9 +68,7 @@ class Run(Section):
         default=None, description="the method's name in reports; default: the algorithm's"
     )
     seed: int = Field(default=7, ge=0, lt=2**63)
-    device: str = Field(
-        default="cpu", pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$", description="cpu, cuda, cuda:1 … or mps"
-    )
+    device: DeviceName = Field(default="cpu", description="cpu, cuda, cuda:1 … or mps")
     cache: Path = Field(
         default=Path(".polysite-cache"), description="folder of prepared cases and phantoms, shared by runs"
     )
