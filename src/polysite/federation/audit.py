@@ -6,6 +6,7 @@ lines missing at the end are found too. Whoever may write both files could write
 every payload carries the last hash of its sender's log, and the other end writes it into its own (``peer_log``).
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ class Audit:
 
     def __call__(self, event: str, **what: Any) -> None:
         """Append one line."""
+        if not self._sealed:
+            self._seal()
         record = {
             "n": self._n,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -56,23 +59,38 @@ class Audit:
         }
         record["hash"] = _hash(record)
         try:
-            with self.path.open("ab", buffering=0) as file:
-                file.write((json.dumps(record) + "\n").encode())
-                os.fsync(file.fileno())
+            _append((json.dumps(record) + "\n").encode(), self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._n, self.tip = self._n + 1, record["hash"]
         self._seal()
 
     def _seal(self) -> None:
+        """Write down how long the log is; it may be behind by one line, so no other is added before."""
         path = seal_of(self.path)
         temporary = path.with_name(f".tmp-{path.name}")
+        self._sealed = False
         try:
             temporary.write_text(json.dumps({"lines": self._n, "hash": self.tip}) + "\n", encoding="utf-8")
             flush(temporary)
             temporary.replace(path)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise _unwritable(path, error) from error
+        self._sealed = True
+
+
+def _append(line: bytes, path: Path) -> None:
+    """Add a line to a file, all of it or nothing: on a full disk a part of it may be written."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def seal_of(path: Path) -> Path:

@@ -175,6 +175,7 @@ class Gather:
                 self._there.add(site)
                 self._away.discard(site)
                 self._joined.discard(site)
+                now.not_before.pop(site, None)
                 now.ask_anew(site)
             case Left():
                 self._emit({"event": "left", "site": site, "why": event.why})

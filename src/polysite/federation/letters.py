@@ -56,7 +56,8 @@ class Letters:
         payload.require(run=self._run.digest(), plan=fingerprint(plan.shared))
         if payload.head.kind == "joined":
             return "joined", payload
-        if payload.head.kind in ANSWERS.values() and payload.head.round < round_:
+        stale = payload.head.round < round_ or kind == "join"  # asked by this server before it was stopped
+        if payload.head.kind in ANSWERS.values() and stale:
             self.came(payload, {})
             return "late", payload
         payload.require(kind=ANSWERS[kind], round=round_)

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from polysite.config.hospital import Hospital
 from polysite.engines.nvflare.line import Line
-from polysite.errors import ConfigError, PolysiteError
+from polysite.errors import CheckpointError, ConfigError, PolysiteError
 from polysite.federation.audit import Audit
 from polysite.federation.remote import Outpost
 from polysite.hospitals.opening import note, opener
@@ -50,14 +50,23 @@ def join(hospital: Hospital, *, once: bool = False, tell: Callable[[str], None] 
         tell(f"{hospital.site}: waits for runs; Ctrl-C to leave")
         with closing(line):
             try:
-                _answer_all(outpost, line, once=once)
+                _answer_all(outpost, line, once=once, tell=tell)
             finally:
                 outpost.leave()
 
 
-def _answer_all(outpost: Outpost, line: Line, *, once: bool) -> None:
+def _answer_all(outpost: Outpost, line: Line, *, once: bool, tell: Callable[[str], None]) -> None:
     while True:
-        arrived = line.answer(outpost.answer(line.next()))
+        try:
+            answer = outpost.answer(line.next())
+        except CheckpointError as error:  # what cannot be written into the log is not sent
+            if once:
+                raise
+            outpost.leave()
+            tell(f"{error}; tried again when the server asks again")
+            line.hang_up()
+            continue
+        arrived = line.answer(answer)
         if once and outpost.outcome == "ended" and arrived:
             return
         if once and outpost.outcome in ("refused", "stopped"):

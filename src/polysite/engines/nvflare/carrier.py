@@ -1,18 +1,22 @@
-"""The server's carrier: a cell that all hospitals connect to; what arrives lies on disk until it is read."""
+"""The server's carrier: all hospitals connect to it; what arrives lies on disk until it is read."""
 
 import mmap
 import queue
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from polysite.engines.nvflare.cell import Cell
-from polysite.engines.nvflare.words import HELLO, TAKEN
+from polysite.engines.nvflare.link import ENDED, Ears, Link
+from polysite.engines.nvflare.words import NO_SITE, TAKEN
 from polysite.federation.carrier import Answered, Came, Event, Left, Lost, Sent
 from polysite.kits.kit import Kit
+
+MOST_UNREAD = 4
+"""Parcels of one site that may wait to be read."""
 
 
 class NVFlare:
@@ -21,11 +25,13 @@ class NVFlare:
     Parameters
     ----------
     folder : Path
-        For NVFlare's settings, what it says, and what has arrived and was not read yet.
+        For what NVFlare says, and what has arrived and was not read yet.
     limits : mapping of str to int
         The sites, and the most bytes that each may send at once.
     listen : str
         The address at which hospitals are awaited.
+    tell : callable
+        Told in words of hospitals that are turned away.
     """
 
     def __init__(
@@ -39,54 +45,73 @@ class NVFlare:
     ) -> None:
         self._folder, self._limits, self._tell = folder, limits, tell
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._who: dict[str, str] = {}
+        self._who: dict[str, object] = {}
+        self._told: set[str] = set()
+        self._unread = Counter[str]()
         self._lock = threading.Lock()
-        self._cell = Cell(kit, folder, limits, listen=listen)
-        self._cell.listen_for(HELLO, self._greeted)
-        self._cell.receive(limits.__getitem__, self._room, self._arrived)
-        self._cell.start(self._changed)
+        ears = Ears(
+            admit=self._admit,
+            came=self._came,
+            left=self._left,
+            heard=lambda site, kind, text: None,
+            limit=self._limit,
+            room=self._room,
+            arrived=self._arrived,
+        )
+        self._link = Link(kit, folder, ears, "", listen=listen)
+        self._link.start()
 
     def send(self, site: str, data: bytes) -> None:
         """See `polysite.federation.carrier.Carrier`."""
-        self._cell.send(site, data, partial(self._sent, site))
+        self._link.send(site, data, partial(self._sent, site))
 
     def next(self, timeout_s: float) -> Event | None:
         """See `polysite.federation.carrier.Carrier`."""
+        self._link.hang_up_on_stalled()
         try:
-            return self._events.get(timeout=timeout_s)
+            event = self._events.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        if isinstance(event, Answered):
+            with self._lock:
+                self._unread[event.site] -= 1
+        return event
 
     def close(self) -> None:
         """Let go of all hospitals."""
-        self._cell.close()
+        self._link.close()
 
-    # --- NVFlare's threads ----------------------------------------------------------------------------------
+    # --- other threads --------------------------------------------------------------------------------------
 
-    def _changed(self, site: str, connected: bool) -> None:
-        """A site is there when it has said who it is; it is gone when its last connection is."""
-        if not connected:
-            with self._lock:
-                known = self._who.pop(site, None)
-            if known:
-                self._events.put(Left(site, "its connection ended"))
-
-    def _greeted(self, site: str, process: str) -> None:
+    def _admit(self, site: str, about: Mapping[str, Any]) -> str:
         """Each process of a site has a name of its own: two at a time are one too many."""
-        with self._lock:
-            known = self._who.get(site)
-            if known is None:
-                self._who[site] = process
-                self._events.put(Came(site))
-        if known in (None, process):
-            return
-        self._tell(f"{site}: a second `polysite join` of that name was turned away")
-        for _ in range(2):  # the cell sends by turns over all connections of a name
-            self._cell.say(site, TAKEN, process)
-        threading.Timer(1.0, partial(self._cell.drop, site, keep=1)).start()
+        if site not in self._limits:
+            self._tell_once(f"{site}: is no site of this run and was turned away")
+            return NO_SITE
+        if self._who.get(site, about.get("process")) != about.get("process"):
+            self._tell_once(f"{site}: a second `polysite join` was turned away; the first one takes part")
+            return TAKEN
+        return ""
+
+    def _came(self, site: str, about: Mapping[str, Any]) -> None:
+        self._who[site] = about.get("process")
+        self._events.put(Came(site))
+
+    def _left(self, site: str) -> None:
+        self._who.pop(site, None)
+        self._events.put(Left(site, ENDED))
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
 
     def _sent(self, site: str, trouble: str | None) -> None:
         self._events.put(Sent(site) if trouble is None else Lost(site, trouble))
+
+    def _limit(self, site: str) -> int:
+        with self._lock:
+            return self._limits[site] if self._unread[site] < MOST_UNREAD else 0
 
     def _room(self, site: str) -> BinaryIO:
         """A file that is gone when nobody reads it any more."""
@@ -94,10 +119,13 @@ class NVFlare:
 
     def _arrived(self, site: str, file: BinaryIO | None, trouble: str) -> None:
         if file is None:
+            if trouble != ENDED:
+                self._tell_once(f"{site}: what it sent did not arrive: {trouble}")
             self._events.put(Lost(site, trouble))
             return
         with file:
             file.flush()
-            empty = file.tell() == 0
-            data = b"" if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        with self._lock:
+            self._unread[site] += 1
         self._events.put(Answered(site, data))

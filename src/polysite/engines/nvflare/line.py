@@ -1,24 +1,23 @@
-"""A hospital's line to the server: a cell that brings its requests and takes the answers back."""
+"""A hospital's line to the server: it brings the server's requests and takes the answers back."""
 
 import io
 import queue
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from polysite.engines.nvflare.cell import SERVER, Cell
+from polysite.engines.nvflare.link import AWAY, BYE, SERVER, WELCOME, Ears, Link
 from polysite.engines.nvflare.probe import trouble_reaching
-from polysite.engines.nvflare.words import HELLO, TAKEN
+from polysite.engines.nvflare.words import TAKEN
 from polysite.errors import PolysiteError
 from polysite.kits.kit import Kit
 
 PATIENCE_S = 10.0
 """How long a connection may take before it is looked into."""
-HELLO_S = 15.0
-"""How often a hospital says that it is there; a word may be lost."""
 POLL_S = 0.5
 
 
@@ -28,25 +27,32 @@ class Line:
     Parameters
     ----------
     folder : Path
-        For NVFlare's settings and what it says.
+        For what NVFlare says.
     limit : callable
         The most bytes that the server may send now.
     """
 
     def __init__(self, kit: Kit, folder: Path, limit: Callable[[], int], tell: Callable[[str], None]) -> None:
         self._kit, self._tell = kit, tell
-        self._process = uuid.uuid4().hex
-        self._requests: queue.SimpleQueue[bytes | PolysiteError] = queue.SimpleQueue()
-        self._connected, self._ended = threading.Event(), threading.Event()
+        self._requests: queue.SimpleQueue[memoryview | PolysiteError] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._let_in, self._ended, self._turned_away = False, False, ""
         self._told = ""
-        self._cell = Cell(kit, folder, [SERVER])
-        self._cell.listen_for(TAKEN, self._taken)
-        self._cell.receive(lambda peer: limit(), lambda peer: io.BytesIO(), self._arrived)
-        self._cell.start(self._changed)
-        threading.Thread(target=self._greet, daemon=True).start()
+        ears = Ears(
+            admit=lambda peer, about: "",
+            came=self._came,
+            left=self._left,
+            heard=self._heard,
+            limit=lambda peer: limit(),
+            room=lambda peer: io.BytesIO(),
+            arrived=self._arrived,
+        )
+        self._link = Link(kit, folder, ears, uuid.uuid4().hex)
+        self._link.start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def next(self) -> bytes:
-        """The server's next request.
+    def next(self) -> memoryview:
+        """The server's next request; of several the last, because it asks one thing at a time.
 
         Raises
         ------
@@ -58,6 +64,9 @@ class Line:
                 request = self._requests.get(timeout=POLL_S)
             except queue.Empty:
                 continue
+            with suppress(queue.Empty):
+                while not isinstance(request, PolysiteError):
+                    request = self._requests.get_nowait()
             if isinstance(request, PolysiteError):
                 raise request
             return request
@@ -65,58 +74,87 @@ class Line:
     def answer(self, data: bytes) -> bool:
         """Send an answer; whether it has arrived. If not, the server asks again."""
         done: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._cell.send(SERVER, data, done.put)
+        self._link.send(SERVER, data, done.put)
         while True:
             with suppress(queue.Empty):
-                arrived = done.get(timeout=POLL_S) is None
+                trouble = done.get(timeout=POLL_S)
                 break
-            if not self._connected.is_set():
-                arrived = False
-                break
-        if not arrived:
-            self._tell(f"{self._kit.name}: the answer did not reach the server, which will ask again")
-        return arrived
+            self._link.hang_up_on_stalled()
+        if trouble is not None:
+            self._tell(
+                f"{self._kit.name}: the answer did not reach the server ({trouble}), which will ask again"
+            )
+        return trouble is None
+
+    def hang_up(self) -> None:
+        """End the connection; it is made again, and the server asks again."""
+        self._link.hang_up(SERVER)
 
     def close(self) -> None:
-        """Hang up."""
-        self._ended.set()
-        self._cell.close()
+        """Hang up for good."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._link.close()
 
     # --- other threads --------------------------------------------------------------------------------------
 
-    def _changed(self, peer: str, connected: bool) -> None:
-        (self._connected.set if connected else self._connected.clear)()
-        if connected:
-            self._cell.say(SERVER, HELLO, self._process)
+    def _came(self, peer: str, about: Mapping[str, Any]) -> None:
+        """The server's word whether it lets us in is still to come."""
+        self._turned_away = ""
 
-    def _greet(self) -> None:
-        """Say hello now and then; say what is the matter where there is no connection."""
-        name = self._kit.name
-        while not self._ended.is_set():
-            if self._connected.wait(PATIENCE_S):
-                self._say(f"{name}: connected to {self._kit.server}:{self._kit.port}")
-                self._cell.say(SERVER, HELLO, self._process)
-                self._ended.wait(HELLO_S)
-            elif not self._ended.is_set():
+    def _left(self, peer: str) -> None:
+        with self._changed:
+            self._let_in = False
+            self._changed.notify_all()
+
+    def _heard(self, peer: str, kind: str, text: str) -> None:
+        if kind == BYE:
+            self._link.hang_up(SERVER)
+        with self._changed:
+            if kind == WELCOME:
+                self._let_in = True
+            elif kind == AWAY:
+                self._turned_away = text
+            self._changed.notify_all()
+        if kind == AWAY and text == TAKEN:
+            self._requests.put(
+                PolysiteError(
+                    f"{self._kit.name}: {text}; stop that one, or wait a minute if its machine has just gone down"
+                )
+            )
+
+    def _watch(self) -> None:
+        """Say that there is a connection, or what is the matter where there is none."""
+        name, where = self._kit.name, f"{self._kit.server}:{self._kit.port}"
+        while not self._ended:
+            self._wait_for(lambda: self._let_in or bool(self._turned_away))
+            let_in, turned_away = self._let_in, self._turned_away
+            if self._ended:
+                return
+            if let_in:
+                self._say(f"{name}: connected to {where}")
+            elif turned_away:
+                self._say(f"{name}: {where} turns this hospital away: {turned_away}; trying again")
+            else:
                 self._say(f"{name}: not connected: {trouble_reaching(self._kit)}; trying again")
+            self._wait_for(partial(self._differs, let_in, turned_away))
+
+    def _differs(self, let_in: bool, turned_away: str) -> bool:
+        return (self._let_in, self._turned_away) != (let_in, turned_away)
+
+    def _wait_for(self, true: Callable[[], bool]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or true(), timeout=PATIENCE_S)
 
     def _say(self, text: str) -> None:
         if text != self._told:
             self._told = text
             self._tell(text)
 
-    def _taken(self, peer: str, process: str) -> None:
-        if process == self._process:
-            self._requests.put(
-                PolysiteError(
-                    f"{self._kit.name}: another `polysite join` of this name is connected to the server; stop that "
-                    "one, or wait a minute if its machine has just gone down"
-                )
-            )
-
     def _arrived(self, peer: str, file: BinaryIO | None, trouble: str) -> None:
         if file is None:
             self._tell(f"{self._kit.name}: a request of the server did not arrive whole: {trouble}")
             return
         assert isinstance(file, io.BytesIO)
-        self._requests.put(file.getvalue())
+        self._requests.put(file.getbuffer())

@@ -1,6 +1,4 @@
-"""Short words between the cells of the server and a hospital."""
+"""Why the server turns a hospital away."""
 
-HELLO = "hello"
-"""A hospital's: the name of its process, new with every start."""
-TAKEN = "taken"
-"""The server's: another process of this hospital is there already; with the name of the one that has to go."""
+TAKEN = "another `polysite join` of this name is connected to the server"
+NO_SITE = "the run that is served there has no site of this name"
