@@ -1,4 +1,4 @@
-"""What the tests with processes of server and hospitals share: one consortium, and what its run gives in one process."""
+"""What the tests with processes of server and hospitals share: a consortium, and what its run gives in one process."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
