@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test install clean
+.PHONY: demo demo-hospitals test install clean
 
 install: $(VENV)/.installed
 
@@ -16,6 +16,9 @@ demo: install
 	$(BIN)/polysite compare recipes/studies/demo.yaml --out runs/demo
 	$(BIN)/polysite compare recipes/studies/demo-hearts.yaml --out runs/demo-hearts
 
+demo-hospitals: install
+	recipes/hospitals/demo.sh $(BIN)/polysite
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,4 +27,4 @@ test: install
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) build dist runs/demo runs/demo-hearts .polysite-cache
+	rm -rf $(VENV) build dist runs/demo runs/demo-hearts runs/demo-hospitals .polysite-cache

@@ -11,7 +11,7 @@ from polysite.config.run import Run
 from polysite.federation.audit import Audit
 from polysite.federation.carrier import Answered, Came, Event, Sent
 from polysite.federation.remote import Outpost
-from polysite.hospitals.opening import opener
+from polysite.hospitals.opening import note, opener
 from polysite.hospitals.serving import create_served, serve
 from polysite.seal import seal_models
 
@@ -64,6 +64,7 @@ def outpost(hospital: Hospital, told: list[str] | None = None) -> Outpost:
         Audit(hospital.store / "audit.jsonl"),
         open_run=opener(hospital),
         ended=lambda crew: seal_models(crew.run, crew.folder),
+        emit=note,
         tell=tell,
     )
 

@@ -207,7 +207,10 @@ def free_port() -> int:
 
 
 def make_kits(
-    folder: Path, *, server: str = "localhost", hospitals: tuple[str, ...] = (*TASKS, "east")
+    folder: Path,
+    *,
+    server: str = "localhost",
+    hospitals: tuple[str, ...] = (*TASKS, "east", "ivy", "juno", "kent"),
 ) -> Path:
     """Kits of a consortium; of its hospitals, east takes part in no run."""
     provision(Consortium(name="trial", server=server, port=free_port(), hospitals=hospitals), folder)

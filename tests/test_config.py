@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polysite import recipe
+from polysite.config.run import digest_of
 from polysite.config.site import parse_task
 from polysite.config.sources import BidsData
 from polysite.errors import ConfigError
@@ -42,6 +43,16 @@ def written(tmp_path: Path, text: str) -> Path:
         ("  rounds: 3", "  ruonds: 3", r"run\.yaml:12: training\.ruonds: unknown key 'ruonds'"),
         ("  rounds: 3", "  rounds: 0", r"run\.yaml:12: training\.rounds: .*not 0"),
         ("  rounds: 3", "  rounds: many", r"run\.yaml:12: training\.rounds: .*'many'"),
+        (
+            "  rounds: 3",
+            "  rounds: 3\nexchange: {clip: 0}",
+            r"run\.yaml:13: exchange\.clip: .*greater than 0, not 0",
+        ),
+        ("  rounds: 3", "  rounds: 3\nexchange: {clip: .inf}", r"run\.yaml:13: exchange\.clip: .*finite"),
+        ("  rounds: 3", "  rounds: 3\nexchange: {clip: much}", r"run\.yaml:13: exchange\.clip: .*'much'"),
+        ("  rounds: 3", "  rounds: 3\nexchange: {values: int4}", r"exchange\.values: .*'int8', not 'int4'"),
+        ("  rounds: 3", "  rounds: 3\nexchange: {noise: 1}", r"exchange\.noise: unknown key 'noise'"),
+        ("  rounds: 3", "  rounds: 3\nexchange: int8", r"run\.yaml:13: exchange: must be a mapping.*'int8'"),
         ("name: small", "name: ../evil", r"run\.yaml:1: name"),
         ("[T1w->T2w]", "[T1w->T3w]", r"'T3w' in 'T1w->T3w' is not among `contrasts` \(T1w, T2w\)"),
         ("[T1w->T2w]", "[T1w]", r"run\.yaml:6: .*'T1w' is not a task; write 'SOURCE->TARGET'"),
@@ -146,6 +157,15 @@ def test_the_digest_knows_what_decides_the_models(toy_task: None) -> None:
     raw = toy_raw(2)
     raw["sites"] = dict(reversed(raw["sites"].items()))
     assert recipe.build(raw).digest() != base
+
+
+def test_a_run_without_an_exchange_has_the_digest_that_it_had_before_there_was_one(toy_task: None) -> None:
+    run = recipe.build(toy_raw(2))
+    content = run.model_dump(mode="json")
+    before = {key: value for key, value in content.items() if key != "exchange"}
+    assert digest_of(before) == digest_of(content) == run.digest()
+    for over in ({"values": "int8"}, {"clip": 1.0}, {"error_feedback": False}):
+        assert recipe.build(toy_raw(2, exchange=over)).digest() != run.digest()
 
 
 def test_a_variable_in_a_path_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

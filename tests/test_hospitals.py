@@ -16,6 +16,9 @@ from polysite.errors import CheckpointError, ConfigError, DataError, PolicyError
 from polysite.hospitals.opening import opener, run_folder
 from polysite.hospitals.serving import create_served
 from polysite.hospitals.site_file import at_hospital, load_hospital
+from polysite.report.parts import put_together
+from polysite.report.run_folder import read_run
+from polysite.run import create, train
 from small_runs import small_raw
 
 SITE_YAML: dict[str, Any] = {
@@ -79,6 +82,10 @@ def test_subjects_stay_out_of_the_servers_run(raw: dict[str, Any], tmp_path: Pat
 # --- SITE.yaml ------------------------------------------------------------------------------------------
 
 
+def _exchange(**what: Any) -> dict[str, Any]:
+    return {"policy": {"runs": ["small"], "leaves": [], "exchange": what}}
+
+
 @pytest.mark.parametrize(
     ("over", "says"),
     [
@@ -88,6 +95,13 @@ def test_subjects_stay_out_of_the_servers_run(raw: dict[str, Any], tmp_path: Pat
         ({"policy": {"runs": [], "leaves": []}}, "policy.runs"),
         ({"policy": {"runs": ["a b"], "leaves": []}}, "'a b' is neither a run's name nor"),
         ({"policy": {"runs": ["f" * 63 + "g"], "leaves": []}}, "is neither a run's name nor"),
+        (_exchange(values=[]), "policy.exchange.values: needs at least 1"),
+        (
+            _exchange(values=["int4"]),
+            "policy.exchange.values.0: Input should be 'float32', 'bfloat16' or 'int8'",
+        ),
+        (_exchange(clip_at_most=0), "policy.exchange.clip_at_most: Input should be greater than 0, not 0"),
+        (_exchange(noise=1), "policy.exchange.noise: unknown key 'noise'"),
         ({"more": 1}, "unknown key 'more'"),
     ],
 )
@@ -181,6 +195,45 @@ def test_a_hospitals_folder_is_a_run_folder_and_its_log_can_be_read(
     log.write_text(log.read_text().replace('"round": 0', '"round": 9', 1))
     refused("audit", log, says=["audit.jsonl:1: was altered"], status=1)
     refused("audit", server, "--against", server, says=["--site"], status=2)
+
+
+def test_a_report_of_all_folders_is_that_of_the_run_in_one_process(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    """Server and hospitals put together: the same sites, splits, scores and losses as a run on one machine."""
+    raw = recipe.merge(raw, {"training": {"rounds": 2}, "split": {"test": 0.5, "validation": 0.0}})
+    create(recipe.build(raw), tmp_path / "here")
+    train(tmp_path / "here")
+    across(raw, tmp_path)
+    folders = [next((tmp_path / site).glob("small-*")) for site in raw["sites"]]
+    for folder in (tmp_path / "here", *folders):
+        well("evaluate", folder)
+    (one,) = put_together([read_run(tmp_path / "server"), *map(read_run, folders)])
+    here = read_run(tmp_path / "here")
+    assert one.scores == here.scores
+    assert one.splits == here.splits
+    assert {key: event["losses"] for key, event in one.events.at_sites.items()} == {
+        key: event["losses"] for key, event in here.events.at_sites.items()
+    }
+    assert one.events.end
+    assert one.notes == []
+    assert {name: site["data"]["format"] for name, site in one.config["sites"].items()} == dict.fromkeys(
+        raw["sites"], "bids"
+    )
+    well("report", tmp_path / "server", *folders, "--out", tmp_path / "report.html")
+
+
+def test_folders_of_other_runs_and_of_the_same_hospital_stay_apart(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    raw = recipe.merge(raw, {"training": {"rounds": 1}})
+    across(raw, tmp_path / "a")
+    across(recipe.merge(raw, {"seed": 8}), tmp_path / "b")
+    across(raw, tmp_path / "c")
+    folders = [read_run(next((tmp_path / at / "north").glob("small-*"))) for at in "abc"]
+    assert len(put_together(folders)) == 3
+    south = read_run(next((tmp_path / "b" / "south").glob("small-*")))
+    assert [len(run.config["sites"]) for run in put_together([*folders, south])] == [3, 3, 3]
 
 
 def test_the_servers_report_can_be_made(raw: dict[str, Any], tmp_path: Path) -> None:

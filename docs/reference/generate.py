@@ -68,6 +68,7 @@ NOTES = {
     "The run.network": "the generator, or the segmentation network",
     "The run.algorithm": "what travels and how it is aggregated",
     "The run.training": "rounds, steps and the optimiser",
+    "The run.exchange": "what a site makes of its tensors before it sends them",
     "The run.prepare": "from scans to normalised volumes, for all sites that say nothing else",
     "The run.split": "which subjects train, validate and test",
     "The run.evaluate": "how predictions are scored",
@@ -98,6 +99,7 @@ NOTES = {
     "task.discriminator_width": "channels of a discriminator's first convolution",
     "network.mapper_depth": "layers of the mapper",
     "network.norm": "of the convolutional stages; only `batch` keeps running statistics",
+    "policy.exchange": "in which form a change may leave; default: any",
     "algorithm.preset": "defaults of this algorithm, below your own values; default: the algorithm's first",
     "algorithm.weights": "a site's weight in the mean: its number of training samples (slices or volumes), or 1",
 }
@@ -124,6 +126,7 @@ def run_yaml() -> str:
         ("prepare", "`prepare`, `sites.NAME.prepare`", "Prepare"),
         ("split", "`split`", "Split"),
         ("training", "`training`", "Training"),
+        ("exchange", "`exchange`", "Exchange"),
         ("evaluate", "`evaluate`", "Evaluate"),
     ):
         parts.append(_section(title, key, schema["$defs"][model], schema, level=2))
@@ -197,6 +200,8 @@ SECTIONS = {
     "Evaluate": "evaluate",
     "Augment": "augment",
     "Policy": "policy",
+    "Exchange": "exchange",
+    "ExchangePolicy": "exchange",
 }
 """Class -> title of its table."""
 
@@ -302,6 +307,7 @@ def site_yaml() -> str:
             _section("SITE.yaml", "", site, site, level=2),
             data,
             _section("policy", "`policy` in SITE.yaml", site["$defs"]["Policy"], site, level=2),
+            _section("exchange", "`policy.exchange`", site["$defs"]["ExchangePolicy"], site, level=3),
             _section("CONSORTIUM.yaml", "", consortium, consortium, level=2),
         ]
     )

@@ -23,7 +23,7 @@ for verb in (
     *(training.plan, training.schema, training.train),
     *(results.evaluate, results.predict, results.report, training.compare),
     *(kits.provision, kits.request),
-    *(across.serve, across.join, across.audit),
+    *(across.serve, across.join, across.status, across.audit),
 ):
     app.command()(verb)
 

@@ -32,6 +32,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def held(folder: Path) -> bool:
+    """Whether a process holds a folder now."""
+    if fcntl is None or not (folder / ".lock").exists():
+        return False
+    with (folder / ".lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 @contextmanager
 def in_turn(folder: Path) -> Iterator[None]:
     """Hold a folder as soon as no other process holds it.

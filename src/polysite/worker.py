@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m polysite.worker")
     parser.add_argument("folder", type=Path, help="the run folder")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True, help="on which it computes, whatever the run says")
     parser.add_argument("--parent", type=int, required=True, help="process that this one must not outlive")
     arguments = parser.parse_args()
     end_with(arguments.parent)
@@ -47,7 +48,7 @@ def main() -> None:
     from polysite.errors import PolysiteError
     from polysite.federation.crew import assemble
     from polysite.federation.saver import saving
-    from polysite.run import open_run, prepared_cases
+    from polysite.run import open_run, prepared_cases, require_device
 
     torch.set_num_threads(arguments.threads)
     with saving() as saver:
@@ -58,7 +59,8 @@ def main() -> None:
             site, round_ = request["site"], request["round"]
             try:
                 if crew is None:
-                    run = open_run(arguments.folder)
+                    require_device(arguments.device)
+                    run = open_run(arguments.folder).model_copy(update={"device": arguments.device})
                     crew = assemble(run, prepared_cases(run, arguments.folder), arguments.folder, saver)
                 if arrived != round_:
                     news, _ = crew.server_store().load(round_)

@@ -60,7 +60,7 @@ def test_the_plan_at_full_size_shows_the_global_encoder_alone() -> None:
     assert "ivy: 5,478,912 values; 21,915,648 bytes up" in explain(description)
     for plan in plans.values():
         assert plan.values == 5_478_912
-        assert plan.bytes_per_round == 4 * 5_478_912
+        assert plan.bytes_up == plan.bytes_down == 4 * 5_478_912
         assert len(plan.shared) == 32
         assert all(name.startswith(SHARED) and tensor.is_meta for name, tensor in plan.shared.items())
         assert not any(name.startswith(SHARED) for name in plan.private)

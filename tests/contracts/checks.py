@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polysite.engines.here import Here
 from polysite.federation import server
+from polysite.federation.stages import exchange as stages
 from polysite.federation.tensor_files import read_tensors
 from toy import CrewMaker
 
@@ -325,3 +326,94 @@ def norms_stay(toy_crew: CrewMaker, algorithm: Settings = FEDBN) -> None:
     plan = fresh(toy_crew, 2, algorithm).sites["site0"].plan
     assert set(plan.private) == {"calm.weight", "calm.bias"}
     assert "subnet.w" in plan.shared
+
+
+def sends_as_it_is(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """Without an exchange a message holds what the method sends, bit for bit; feedback has nothing to feed."""
+    crew = fresh(toy_crew, 2, algorithm, exchange={"values": "float32", "error_feedback": True})
+    local, meant = crew.algorithm.local, []
+
+    def noted(*how: Any) -> Any:
+        sent = local(*how)
+        meant.append({name: tensor.detach().clone() for name, tensor in sent.items()})
+        return sent
+
+    crew.algorithm.local = noted
+    news = crew.initial()
+    for message in Here(Here.Settings(threads=1), crew).visit(0, news, crew.sites):
+        sent = meant.pop(0)
+        assert set(message.tensors) == set(sent)
+        assert all(torch.equal(tensor, sent[name]) for name, tensor in message.tensors.items())
+        crew.saver.wait()
+        kept, _ = crew.sites[message.site].store.load(1)
+        assert not any(name.startswith("residual/") for name in kept)
+
+
+def _visits(crew: Any, n_rounds: int) -> tuple[list[Tensor], list[Tensor]]:
+    """What the method of one site changes in each round, and what the server receives of it: all floats in a row."""
+    local = crew.algorithm.local
+    changes: list[Tensor] = []
+    received: list[Tensor] = []
+
+    def noted(place: Any, model: Any, fit: Any, news: Any) -> Any:
+        sent = local(place, model, fit, news)
+        changes.append(change(sent, news))
+        return sent
+
+    def change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Tensor:
+        names = sorted(name for name, tensor in after.items() if tensor.is_floating_point())
+        return torch.cat([after[name].detach().double() - before[name].double() for name in names])
+
+    crew.algorithm.local = noted
+    news = crew.initial()
+    engine = Here(Here.Settings(threads=1), crew)
+    for round_ in range(n_rounds):
+        (message,) = engine.visit(round_, news, crew.sites)
+        tensors = stages.unpack(crew.run.exchange, message.tensors, news)
+        received.append(change(tensors, news))
+        news = {**news, **tensors}
+    crew.saver.wait()
+    return changes, received
+
+
+def sums_up(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """With feedback all rounds together are off by one rounding; without it they are off by more."""
+    off = {}
+    for feedback in (True, False):
+        exchange = {"values": "int8", "error_feedback": feedback}
+        training = {"rounds": 40, "learning_rate": 0.01, "flat_rounds": 40}
+        crew = fresh(toy_crew, 1, algorithm, exchange=exchange, training=training)
+        changes, received = _visits(crew, 40)
+        off[feedback] = float((torch.stack(changes).sum(0) - torch.stack(received).sum(0)).abs().max())
+        last = 1.02 * float(changes[-1].abs().max()) / 127
+    assert off[True] <= last, f"{off[True]} with feedback, where {last} is one step"
+    assert off[False] > 2 * last
+
+
+def rounds_to_nearest(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """One round's int8 is off by at most half a step, a tensor's largest value / 127."""
+    crew = fresh(toy_crew, 1, algorithm, exchange={"values": "int8"}, task={"size": 50, "noisy": True})
+    (change, *_), (received, *_) = _visits(crew, 1)
+    assert float((change - received).abs().max()) <= 0.51 * float(change.abs().max()) / 127
+
+
+def clips(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """No round's change is longer than the bound, and what is left at the site is what rounding lost alone."""
+    for values in ("float32", "bfloat16", "int8"):
+        crew = fresh(toy_crew, 1, algorithm, exchange={"values": values, "clip": 0.5})
+        changes, received = _visits(crew, 3)
+        assert all(float(change.norm()) > 0.5 for change in changes[:2])
+        assert all(float(change.norm()) <= 0.5 * 1.01 for change in received)
+        left, _ = crew.sites["site0"].store.load(3, prefix="residual/")
+        assert set(left) == (
+            set() if values == "float32" else {"body.w", "subnet.w", "calm.weight", "calm.bias"}
+        )
+        assert all(float(tensor.abs().max()) <= 0.5 / 127 for tensor in left.values())
+
+
+ROUNDING: Settings = {"exchange": {"values": "int8", "clip": 0.5}}
+
+
+def resume_rounding(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """As `resume`, with what rounding lost in the site's store."""
+    resume(toy_crew, algorithm, over={**NOISY, **ROUNDING})

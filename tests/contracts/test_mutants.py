@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from polysite.algorithms.algorithm import Algorithm, Message, Place
 from polysite.algorithms.ditto import Ditto
 from polysite.algorithms.fedcrld import FedCRLD
 from polysite.algorithms.mean import WeightedMean
+from polysite.config.exchange import Exchange
 from polysite.federation import optimisers as optimisers_module
 from polysite.federation import server as server_module
 from polysite.federation import site as site_module
 from polysite.federation.site import Site, Slot
+from polysite.federation.stages import exchange as stages
 from polysite.federation.store import Store
 from toy import CrewMaker
 
@@ -276,6 +279,59 @@ def finds_norm_layers_by_their_letters(patch: Patch) -> None:
     patch.setattr(
         fedbn_module, "of_modules", lambda model, kinds: {name for name in model.state_dict() if "bn" in name}
     )
+
+
+@mutant(checks.sends_as_it_is)
+def sends_the_change_where_nothing_is_asked(patch: Patch) -> None:
+    patch.setattr(Exchange, "plain", False)
+
+
+@mutant(checks.sums_up)
+def forgets_what_rounding_lost(patch: Patch) -> None:
+    pack = site_module.pack
+    patch.setattr(
+        site_module, "pack", lambda exchange, sent, arrived, left: pack(exchange, sent, arrived, {})
+    )
+
+
+@mutant(checks.resume_rounding)
+def keeps_what_rounding_lost_in_this_process_only(patch: Patch) -> None:
+    load = Store.load_in_place
+
+    def without(self: Store, version: int, *how: Any, **others: Any) -> Any:
+        tensors, facts = load(self, version, *how, **others)
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("residual/")}, facts
+
+    patch.setattr(Store, "load_in_place", without)
+
+
+@mutant(checks.clips)
+def feeds_back_what_clipping_lost(patch: Patch) -> None:
+    pack = site_module.pack
+
+    def greedy(exchange: Exchange, sent: Any, arrived: Any, left: Any) -> Any:
+        packed = pack(exchange, sent, arrived, left)
+        whole = pack(exchange.model_copy(update={"clip": None}), sent, arrived, left)
+        received, meant = (stages.unpack(exchange, part.tensors, arrived) for part in (packed, whole))
+        lost = {name: meant[name] - received[name] + whole.residual[name] for name in packed.residual}
+        return replace(packed, residual=lost)
+
+    patch.setattr(site_module, "pack", greedy)
+
+
+@mutant(checks.clips)
+def clips_each_tensor_for_itself(patch: Patch) -> None:
+    clipped = stages.clipped
+    patch.setattr(
+        stages,
+        "clipped",
+        lambda change, most: {name: clipped({name: tensor}, most)[name] for name, tensor in change.items()},
+    )
+
+
+@mutant(checks.rounds_to_nearest)
+def rounds_towards_zero(patch: Patch) -> None:
+    patch.setattr(Tensor, "round", Tensor.trunc)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -121,6 +121,14 @@ def test_a_worker_has_the_threads_that_were_asked_for(troubled: Troubled, thread
     assert [line for lines in seen.values() for line in lines] == [f"{threads} {threads}"] * 3
 
 
+def test_each_worker_computes_on_its_own_device(troubled: Troubled) -> None:
+    """As many workers as devices; that the second one's is not there is said by its name."""
+    folder = troubled("none", workers=None, devices=["cpu", "cuda:9"])
+    with pytest.raises(PolysiteError, match="device: 'cuda:9' is not on this machine"):
+        train(folder)
+    assert Store(folder / "server" / "store", "").versions() == [0]
+
+
 def test_what_a_library_prints_does_not_get_between_the_answers(
     troubled: Troubled, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +210,7 @@ def test_a_worker_whose_parent_is_gone_already_ends_at_once(tmp_path: Path) -> N
     worker = subprocess.Popen(
         [
             *(sys.executable, "-m", "polysite.worker", str(tmp_path)),
-            *("--threads", "1", "--parent", str(gone.pid)),
+            *("--threads", "1", "--device", "cpu", "--parent", str(gone.pid)),
         ],
         stdin=subprocess.PIPE,
     )

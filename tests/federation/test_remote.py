@@ -110,6 +110,11 @@ def policy(**over: Any) -> Policy:
         ({"max_bytes_per_round": 19}, "20 bytes would leave.*policy.max_bytes_per_round is 19"),
         ({"leaves": ("body.w",)}, "'body.steps' would leave"),
         ({"leaves": ()}, "would leave"),
+        ({"exchange": {"clip_at_most": 1}}, "does not clip .*policy.exchange.clip_at_most is 1"),
+        (
+            {"exchange": {"values": ("bfloat16", "int8")}},
+            r"sends float32 .*policy.exchange.values allows bfloat16, int8",
+        ),
     ],
 )
 def test_what_the_policy_does_not_allow_is_refused_before_data_is_read(
@@ -143,6 +148,36 @@ def test_a_policy_may_allow_one_run_alone_by_its_digest(bench: Making) -> None:
 
 def test_exactly_the_limits_are_allowed(bench: Making) -> None:
     bench(policy=policy(max_rounds=3, max_bytes_per_round=20, leaves=("body.*",))).engine.join(0)
+
+
+def test_a_policy_may_ask_for_clipping_and_for_types_of_values(bench: Making) -> None:
+    asked = {"clip_at_most": 1.0, "values": ("int8",)}
+    for values, clip, says in (
+        ("int8", 1.5, "clips at 1.5"),
+        ("bfloat16", 1.0, "sends bfloat16"),
+        ("int8", 1.0, None),
+        ("int8", 0.5, None),
+    ):
+        one = bench(policy=policy(exchange=asked), exchange={"values": values, "clip": clip})
+        if says:
+            one.refused(f"site0: takes no part: it {says}")
+        else:
+            one.engine.join(0)
+
+
+def test_the_limit_of_bytes_is_that_of_what_leaves(bench: Making) -> None:
+    """Three int8, a scale, a counter; as they are they would be 20 bytes."""
+    small = {
+        "exchange": {"values": "int8"},
+        "policy": policy(max_bytes_per_round=15, leaves=("body.w", "body.steps")),
+    }
+    one = bench(**small)
+    one.engine.join(0)
+    (message,) = one.engine.visit(0, one.crew.initial(), [SITE])
+    assert set(message.tensors) == {"body.w", "body.w:scale", "body.steps"}
+    assert message.facts["bytes_out"] == 15
+    assert message.facts["bytes_in"] == 20
+    bench(**{**small, "policy": policy(max_bytes_per_round=14)}).refused("15 bytes would leave")
 
 
 def test_a_method_that_pools_data_takes_no_part(bench: Making, tmp_path: Path) -> None:
@@ -276,7 +311,7 @@ class Lying:
 
     def answer(self, data: bytes) -> bytes:
         answer = wire.read(self.outpost.answer(data), SITE, 1 << 30)
-        shared = {} if answer.head.kind == "joined" else dict(self.outpost._crew.plans[SITE].shared)
+        shared = {} if answer.head.kind == "joined" else dict(self.outpost._crew.plans[SITE].sent)
         tensors = answer.tensors(shared) if self.tensors is None else self.tensors
         return wire.encode(self.change(answer.head), tensors)
 
@@ -313,6 +348,41 @@ def test_the_server_takes_only_answers_to_what_it_asked(
     one.engine._carrier.outposts[SITE] = Lying(one.outpost, change)
     with pytest.raises(PolysiteError, match=f"site0: .*{says}"):
         list(one.engine.visit(0, one.crew.initial(), [SITE]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"body.w:scale": torch.tensor(-0.5)}, "'body.w' has scales below 0"),
+        ({"body.w:scale": torch.tensor(float("nan"))}, "'body.w:scale' has values that are not finite"),
+        ({"body.w:scale": torch.tensor(float("inf"))}, "'body.w:scale' has values that are not finite"),
+        (
+            {"body.w:scale": torch.tensor(3e38), "body.w": torch.tensor([2, 0, 0], dtype=torch.int8)},
+            "'body.w' has scales that are too large",
+        ),
+        ({"body.w:scale": torch.ones(3)}, "'body.w:scale' is 'F32'"),
+        ({"body.w": torch.tensor([-128, 0, 0], dtype=torch.int8)}, "'body.w' has numbers below -127"),
+        ({"body.w": torch.zeros(3)}, "'body.w' is 'F32'"),
+        ({"body.w": torch.zeros(3, dtype=torch.uint8)}, "'body.w' is 'U8'"),
+        ({"body.w:scale": None}, "'body.w:scale' is missing"),
+        ({"body.steps:scale": torch.tensor(1.0)}, "'body.steps:scale' is not in the share plan"),
+    ],
+    ids=repr,
+)
+def test_the_server_takes_only_int8_as_a_site_makes_it(
+    bench: Making, wrong: dict[str, torch.Tensor | None], says: str
+) -> None:
+    one = bench(exchange={"values": "int8"})
+    one.engine.join(0)
+    good = {
+        "body.w": torch.zeros(3, dtype=torch.int8),
+        "body.w:scale": torch.tensor(1.0),
+        "body.steps": torch.tensor(2),
+    }
+    sent = {name: tensor for name, tensor in {**good, **wrong}.items() if tensor is not None}
+    one.engine._carrier.outposts[SITE] = Lying(one.outpost, lambda head: head, sent)
+    with pytest.raises(PolysiteError, match=f"site0: .*{says}"):
+        federate(one.crew, one.engine, lambda event: None)
 
 
 def test_a_site_that_has_lost_rounds_cannot_go_on(bench: Making) -> None:

@@ -138,6 +138,14 @@ def test_large_values_are_finite(toy_crew: CrewMaker, values: list[float]) -> No
     assert torch.equal(server["body.w"], torch.tensor(values))
 
 
+def test_changes_that_add_up_beyond_all_floats_stop_the_run(toy_crew: CrewMaker) -> None:
+    crew = toy_crew(1, exchange={"values": "bfloat16"})
+    change = {"body.w": torch.full((3,), 3e38, dtype=torch.bfloat16)}
+    crew.sites["site0"].work = lambda *_: Message("site0", change, 1.0, {"seconds": 0.0})  # type: ignore[method-assign]
+    with pytest.raises(PolysiteError, match=r"site0: 'body.w' is not finite after round 1"):
+        run(crew)
+
+
 def test_a_site_gets_exactly_the_names_of_its_plan(toy_crew: CrewMaker) -> None:
     seen: list[set[str]] = []
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from polysite.errors import WireError
@@ -68,6 +68,38 @@ def test_what_was_sent_comes_back() -> None:
         assert back[name].dtype == tensor.dtype
         assert back[name].shape == tensor.shape
         assert torch.equal(back[name], tensor)
+
+
+def test_the_body_is_a_file_that_safetensors_reads() -> None:
+    data = wire.encode(head(), SHARED)
+    length = int.from_bytes(data[8:12], "little")
+    found = load(data[12 + length : -wire.SEAL_BYTES])
+    assert {name: (t.dtype, t.tolist()) for name, t in found.items()} == {
+        name: (t.dtype, t.tolist()) for name, t in SHARED.items()
+    }
+
+
+def test_tensors_lie_in_the_payload_if_it_can_be_written_to() -> None:
+    """100 MB are not copied once more; what is read from bytes that cannot change is a copy."""
+    for room, shares in ((bytearray, True), (bytes, False)):
+        data = room(wire.encode(head(facts={"pad": "x" * 3}), SHARED))
+        tensors = taken(memoryview(data))
+        assert tensors["body.w"].tolist() == SHARED["body.w"].tolist()
+        before = np.frombuffer(data, np.uint8).copy()
+        tensors["body.w"][0, 0] += 1
+        assert np.array_equal(before, np.frombuffer(data, np.uint8)) != shares
+
+
+def test_what_begins_between_items_is_copied() -> None:
+    data = memoryview(bytearray(b"-" + wire.encode(head(), SHARED)))[1:]
+    assert {name: t.tolist() for name, t in taken(data).items()} == {
+        name: t.tolist() for name, t in SHARED.items()
+    }
+
+
+def test_a_type_that_has_no_letters_is_not_sent() -> None:
+    with pytest.raises(WireError, match=r"'x' is torch\.complex64: tensors of this type"):
+        wire.encode(head(), {"x": torch.zeros(2, dtype=torch.complex64)})
 
 
 def test_the_same_content_gives_the_same_bytes() -> None:

@@ -1,5 +1,7 @@
 """Which methods the question is about, and what the page says of its answer."""
 
+import json
+
 import pytest
 
 from polysite.evaluate.compare import Verdict
@@ -65,9 +67,19 @@ def test_what_travels_is_that_of_the_plan_and_the_events(tmp_path):
     assert [name for name, _ in shared.shared] == SHARED
     assert ("discriminator.T1w-T2w.model", 5) in shared.private
     assert shared.bytes_per_round == 4 * shared.shared_values
+    assert shared.bytes_up == shared.bytes_per_round  # a plan from before there was an exchange
     assert [site.up_total for site in shared.sites] == [3_000_000] * 3
     assert folders["local"].shared_values == 0
     assert [item.pools_scans for item in folders.values()] == [False, False, True]
+
+
+def test_smaller_values_go_up_than_come_down(tmp_path):
+    folder = write_run(tmp_path / "run", algorithm="pflsynth", n_rounds=1)
+    plan = json.loads((folder / "share_plan.json").read_text())
+    plan["shared"]["bytes_up"] = 1_000
+    (folder / "share_plan.json").write_text(json.dumps(plan))
+    found = travel(read_run(folder))
+    assert (found.bytes_up, found.bytes_per_round) == (1_000, 4 * found.shared_values)
 
 
 def test_names_are_grouped_by_module_below_their_network():

@@ -68,3 +68,13 @@ def test_only_rounds_that_every_site_has_done_are_done(tmp_path):
 def test_a_file_that_cannot_be_read_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_events(tmp_path)
+
+
+def test_what_hospitals_did_is_kept_by_its_last_event_and_is_no_damage(tmp_path):
+    came, left = {"event": "came", "site": "north"}, {"event": "left", "site": "north", "why": "cut"}
+    absent = {"event": "absent", "site": "south", "what": "round 2", "why": "too late"}
+    rounds = [{"event": "round", "round": 0}, {"event": "round", "round": 1}]
+    late = {"event": "late", "site": "south"}
+    events = _write(tmp_path / "e.jsonl", [came, _site(0, 1.0), left, absent, late, *rounds, _site(1, 1.0)])
+    assert (events.presence, events.absent, events.n_damaged) == ({"north": left}, {"south": absent}, 0)
+    assert (events.missed("north"), events.missed("south")) == ([], [0, 1])

@@ -93,6 +93,25 @@ def join(
         take_part(hospital, once=once, tell=lambda text: terminal.print(text, soft_wrap=True, markup=False))
 
 
+def status(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="a server's run folder, or a hospital's store")
+    ],
+) -> None:
+    """Say how runs across hospitals stand: who is there, what was done, what went on without whom."""
+    from polysite.hospitals.standing import TITLES, standings
+    from polysite.tables import plain_table
+
+    for standing in standings(folder):
+        run = standing.run
+        typer.echo(
+            f"{standing.folder}: {run.name} ({run.method}), digest {run.agreed().digest()}\n"
+            f"{standing.state}; round {standing.done} of {run.training.rounds}; "
+            f"last event {standing.last[:19] or 'none'}"
+        )
+        show(plain_table(TITLES, [site.cells() for site in standing.sites]))
+
+
 def audit(
     log: Annotated[
         Path, typer.Argument(metavar="LOG", help="audit.jsonl of a hospital's store or a server's run")

@@ -13,6 +13,7 @@ from polysite.errors import ConfigError
 from polysite.registry import lookup
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$")]
 
 
 def expand(path: Path) -> Path:

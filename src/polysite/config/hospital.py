@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from polysite.config.base import Name, Section
+from polysite.config.base import DeviceName, Name, Section
+from polysite.config.exchange import ValueType
 from polysite.config.sources import OwnData
 
 
@@ -14,6 +15,19 @@ def _run(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}|[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
         raise ValueError(f"{text!r} is neither a run's name nor the 64 digits of its digest")
     return text
+
+
+class ExchangePolicy(Section):
+    """In which form a run may have this hospital send its change."""
+
+    clip_at_most: float | None = Field(
+        default=None,
+        gt=0,
+        description="a run has to clip, at this norm or a smaller one; default: it need not",
+    )
+    values: Annotated[tuple[ValueType, ...], Field(min_length=1)] | None = Field(
+        default=None, description="types of values that may be sent; default: any"
+    )
 
 
 class Policy(Section):
@@ -35,6 +49,7 @@ class Policy(Section):
         description="programs that a run may start here (its `prepare.mask_command`), each word for word; "
         "default: none",
     )
+    exchange: ExchangePolicy = ExchangePolicy()
 
 
 class Hospital(Section):
@@ -49,9 +64,7 @@ class Hospital(Section):
     store: Path = Field(
         description="folder of its private state, a folder for each run in it, and of its audit log; stays here"
     )
-    device: str = Field(
-        default="cpu", pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$", description="cpu, cuda, cuda:1 … or mps"
-    )
+    device: DeviceName = Field(default="cpu", description="cpu, cuda, cuda:1 … or mps")
     threads: int | None = Field(default=None, ge=1, description="threads of its work; default: all cores")
     kit: Path | None = Field(
         default=None, description="its start-up kit, made by `polysite provision`; for `polysite join`"

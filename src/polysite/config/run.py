@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from polysite.config.base import Component, Name, Section, anchored, at, expand
+from polysite.config.base import Component, DeviceName, Name, Section, anchored, at, expand
+from polysite.config.exchange import Exchange
 from polysite.config.prepare import Prepare
 from polysite.config.site import Site, parse_task
 from polysite.config.sources import ElsewhereData, PhantomData
@@ -25,6 +26,8 @@ RESERVED_SITE = "pooled"
 
 UNDECISIVE = ("label", "cache", "device", "engine", "evaluate")
 """Keys that decide nothing about the trained models."""
+LATER = {"exchange": Exchange().model_dump(mode="json")}
+"""Keys that came later, with the value that changes nothing: with it a run has the digest that it had without."""
 
 
 class Split(Section):
@@ -65,9 +68,7 @@ class Run(Section):
         default=None, description="the method's name in reports; default: the algorithm's"
     )
     seed: int = Field(default=7, ge=0, lt=2**63)
-    device: str = Field(
-        default="cpu", pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$", description="cpu, cuda, cuda:1 … or mps"
-    )
+    device: DeviceName = Field(default="cpu", description="cpu, cuda, cuda:1 … or mps")
     cache: Path = Field(
         default=Path(".polysite-cache"), description="folder of prepared cases and phantoms, shared by runs"
     )
@@ -77,6 +78,7 @@ class Run(Section):
     network: Component = Component(name="pflsynth")
     algorithm: Component = Component(name="pflsynth")
     training: Training = Training()
+    exchange: Exchange = Exchange()
     prepare: Prepare = Prepare()
     split: Split = Split()
     evaluate: Evaluate = Evaluate()
@@ -190,7 +192,10 @@ class Run(Section):
         sites = {name: site.model_copy(update={"data": ElsewhereData()}) for name, site in self.sites.items()}
         usual = {key: type(self).model_fields[key].default for key in ("cache", "device", "engine")}
         split = self.split.model_copy(update={"subjects": {}})
-        return self.model_copy(update={"sites": sites, "split": split, **usual})
+        agreed = self.model_copy(update={"sites": sites, "split": split, **usual})
+        if self.here:  # a hospital's own folder is known by another digest
+            agreed._known_by = None
+        return agreed
 
     def digest(self) -> str:
         """What the run is known by: see :func:`digest_of`."""
@@ -207,8 +212,12 @@ def digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of everything in a run's mapping that decides the trained models.
 
     Of a run folder it is taken from the file as it stands: settings that came later are not in it, so a folder is
-    still itself after an upgrade.
+    still itself after an upgrade. A policy that allows a run by its digest still allows it, too (see ``LATER``).
     """
-    decisive = {key: value for key, value in content.items() if key not in UNDECISIVE}
+    decisive = {
+        key: value
+        for key, value in content.items()
+        if key not in UNDECISIVE and (key not in LATER or value != LATER[key])
+    }
     decisive["order"] = list(content["sites"])
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from polysite.algorithms.algorithm import Message
-from polysite.config.base import Section
+from polysite.config.base import DeviceName, Section
 from polysite.errors import PolysiteError
 from polysite.federation.crew import Crew
 from polysite.threads import cores
@@ -35,13 +36,22 @@ class Processes:
             default=None, ge=1, description="default: as many as cores and threads allow"
         )
         threads: int = Field(default=1, ge=1, description="threads of a site's work")
+        devices: tuple[DeviceName, ...] = Field(
+            default=(),
+            description="on which the workers compute in turn, for example [cuda:0, cuda:1], and then as many workers "
+            "by default; default: all on the run's device",
+        )
 
     def __init__(self, settings: "Processes.Settings", crew: Crew) -> None:
         self._crew = crew
-        n_workers = settings.workers or max(1, cores() // settings.threads)
+        devices = settings.devices or (crew.run.device,)
+        n_workers = settings.workers or len(settings.devices) or max(1, cores() // settings.threads)
         n_workers = min(n_workers, len(crew.sites))
         torch.set_num_threads(settings.threads)
-        self._workers = [_Worker(str(crew.folder), settings.threads) for _ in range(n_workers)]
+        self._workers = [
+            _Worker(str(crew.folder), settings.threads, device)
+            for device in islice(cycle(devices), n_workers)
+        ]
 
     def visit(self, round_: int, news: Mapping[str, Tensor], sites: Iterable[str]) -> Iterator[Message]:
         """Hand sites to idle workers in order; yield their messages in order."""
@@ -92,12 +102,12 @@ class Processes:
 class _Worker:
     """A worker process and the lines that go to and fro."""
 
-    def __init__(self, folder: str, threads: int) -> None:
+    def __init__(self, folder: str, threads: int, device: str) -> None:
         count = str(threads)
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "polysite.worker", folder),
-                *("--threads", count, "--parent", str(os.getpid())),
+                *("--threads", count, "--device", device, "--parent", str(os.getpid())),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -103,11 +103,18 @@ class Across:
             self._last[site] = round_ + 1
             yield message
 
-    def finish(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """Bring every site the last state; the SHA-256 of the models that those who were there keep."""
+    def finish(self, state: Mapping[str, Tensor]) -> tuple[dict[str, str], Mapping[str, str]]:
+        """Bring every site the last state.
+
+        Returns
+        -------
+        dict, mapping
+            Site -> SHA-256 of the model that it keeps; and site -> why it has none.
+        """
         self._next = self._rounds
         question: Question[str] = _Finish(self, "finish", "the end of the run", self._rounds, state)
-        return dict(self._gather.ask(question, list(self._plans), self._terms.deadline_s))
+        models = dict(self._gather.ask(question, list(self._plans), self._terms.deadline_s))
+        return models, self._gather.left_out
 
     def stop(self, reason: str) -> None:
         """Tell those who are there that the run has stopped, as far as they can be reached."""
@@ -168,7 +175,7 @@ class _Join(_Question[None]):
 class _Round(_Question[Message]):
     def take(self, site: str, payload: Payload) -> Message:
         plan = self.engine._plans[site]
-        tensors = payload.tensors(plan.shared)
+        tensors = payload.tensors(plan.sent)
         facts = received(payload.head.facts, site)
         self.engine._letters.came(payload, tensors)
         message = Message(site, tensors, facts["n_samples"], facts)

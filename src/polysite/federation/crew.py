@@ -77,7 +77,10 @@ def make_plans(run: Run, task: Task, algorithm: Algorithm) -> dict[str, SitePlan
     with torch.device("meta"):
         plans = {
             name: site_plan(
-                task, algorithm, task.build(None if name == POOLED else name, None, device="meta")
+                task,
+                algorithm,
+                task.build(None if name == POOLED else name, None, device="meta"),
+                run.exchange,
             )
             for name in participants(run, algorithm)
         }

@@ -5,7 +5,7 @@ time are not waited for, as long as the others are enough; when they come back t
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -101,6 +101,8 @@ class Gather:
         self._sending: set[str] = set()
         self._away: set[str] = set()
         self._told = ""
+        self.left_out: Mapping[str, str] = {}
+        """Of the question that was asked last: who took no part, and why."""
 
     @property
     def there(self) -> frozenset[str]:
@@ -118,6 +120,7 @@ class Gather:
             When too few sites can still answer; with what is the matter at each.
         """
         now = _Open(question, sites, time.monotonic() + limit_s, limit_s)
+        self.left_out = now.out
         for site in sites:
             while site not in now.came and site not in now.out:
                 self._step(now)
@@ -132,13 +135,10 @@ class Gather:
             yield site, value
 
     def _step(self, now: _Open) -> None:
-        """Send what is due, then wait for the next thing to happen."""
-        self._send_due(now)
-        left = now.deadline - time.monotonic()
-        if left <= 0:
-            for site in now.unresolved():
-                self._give_up(now, site)
-            return
+        """Send what is due, then wait for the next thing to happen; what has come by the deadline counts."""
+        left = max(0.0, now.deadline - time.monotonic())
+        if left:
+            self._send_due(now)
         if self._only_the_away_are_missing(now):
             for site in now.unresolved():
                 self._leave_out(now, site, f"{site}: still not there")
@@ -147,6 +147,9 @@ class Gather:
         event = self._carrier.next(min(POLL_S, left))
         if event is not None:
             self._handle(now, event)
+        elif not left:
+            for site in now.unresolved():
+                self._give_up(now, site)
 
     def _send_due(self, now: _Open) -> None:
         for site in now.unresolved():

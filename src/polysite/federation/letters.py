@@ -46,14 +46,14 @@ class Letters:
         Refusal
             If the site refuses, or what it sent cannot be used.
         """
-        shared = self._plans[site].shared
-        payload = wire.read(data, site, wire.most_bytes(shared))
+        plan = self._plans[site]
+        payload = wire.read(data, site, wire.most_bytes(plan.sent))
         payload.require(site=site)
         if payload.head.kind == "refused":
             self.came(payload, {})
             reason = str(payload.head.facts.get("reason"))[:REASON_LETTERS]
             raise Refusal("".join(letter if letter.isprintable() else " " for letter in reason))
-        payload.require(run=self._run.digest(), plan=fingerprint(shared))
+        payload.require(run=self._run.digest(), plan=fingerprint(plan.shared))
         if payload.head.kind == "joined":
             return "joined", payload
         stale = payload.head.round < round_ or kind == "join"  # asked by this server before it was stopped

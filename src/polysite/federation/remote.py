@@ -145,11 +145,11 @@ class Outpost:
         site = crew.sites[self.site]
         self._require_version(site, payload)
         message = site.work(round_, news)
-        crew.saver.wait()  # what is sent must be there after a stop
         require_sound(message, plan, round_)
         self._emit(crew, {"event": "site", "round": round_, "site": self.site, **message.facts})
         self._tell(f"{self.site}: round {round_ + 1} of {rounds} done")
-        return self._send(payload.head, "worked", message.tensors, sendable(message.facts))
+        facts = sendable(message.facts)
+        return self._send(payload.head, "worked", message.tensors, facts, first=crew.saver.wait)
 
     def _finish(self, payload: wire.Payload) -> bytes:
         crew, plan = self._joined(payload)
@@ -230,11 +230,19 @@ class Outpost:
         self._audit("in", **line(head, payload.digest, payload.n_bytes, SERVER, tensors), peer_log=head.log)
 
     def _send(
-        self, asked: wire.Head, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+        self,
+        asked: wire.Head,
+        kind: str,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        *,
+        first: Callable[[], object] = lambda: None,
     ) -> bytes:
+        """What is to leave, in the log; ``first`` waits until it is on the disk, so that it is there after a stop."""
         allow_names(self._policy, self.site, tensors)
         head = wire.Head(kind, asked.run, asked.plan, self.site, asked.round, self._audit.tip, facts)
         data = wire.encode(head, tensors)
+        first()
         self._audit("out", **line(head, wire.digest_of(data), len(data), SERVER, tensors))
         return data
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +11,8 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Message
 from polysite.errors import CheckpointError
 from polysite.federation.crew import Crew
-from polysite.federation.sound import require_sound
+from polysite.federation.sound import require_finite, require_sound
+from polysite.federation.stages.exchange import unpack
 from polysite.federation.tensor_files import write_tensors
 
 Emit = Callable[[dict[str, Any]], None]
@@ -51,7 +53,7 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
     for round_ in range(first, rounds):
         start = time.perf_counter()
         worked: list[float] = []
-        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, worked, last, emit)
+        messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, state, worked, last, emit)
         state = crew.algorithm.aggregate(state, messages)
         for (
             _
@@ -127,14 +129,18 @@ def _checked(
     messages: Iterable[Message],
     crew: Crew,
     round_: int,
+    state: Mapping[str, Tensor],
     worked: list[float],
     last: dict[str, int],
     emit: Emit,
 ) -> Iterator[Message]:
-    """Messages that keep to the share plan, each reported once."""
+    """Messages that keep to the share plan, each reported once, as what the sites' methods sent."""
     for message in messages:
         require_sound(message, crew.plans[message.site], round_)
         worked.append(message.facts["seconds"])
         last[message.site] = round_ + 1
         emit({"event": "site", "round": round_, "site": message.site, **message.facts})
-        yield message
+        received = replace(message, tensors=unpack(crew.run.exchange, message.tensors, state))
+        if not crew.run.exchange.plain:  # changes of one sign, round after round, can go beyond all floats
+            require_finite(received, round_)
+        yield received

@@ -9,22 +9,32 @@ from typing import Any
 from torch import Tensor, nn
 
 from polysite.algorithms.algorithm import Algorithm
+from polysite.config.exchange import Exchange
 from polysite.errors import PolysiteError
+from polysite.federation.stages.exchange import planned
 from polysite.federation.tensor_files import n_bytes
 from polysite.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class SitePlan:
-    """What one site shares: names partition the model's state."""
+    """What one site shares: names of shared and private tensors partition the model's state."""
 
     shared: dict[str, Tensor]
     private: dict[str, Tensor]
     networks: dict[str, nn.Module]
+    exchange: Exchange
+    sent: dict[str, Tensor]
+    """What travels to the server for the shared tensors; the other way they travel as they are."""
 
     @property
-    def bytes_per_round(self) -> int:
-        """Bytes of the shared tensors, one way."""
+    def bytes_up(self) -> int:
+        """Bytes of the tensors that a site sends in a round."""
+        return n_bytes(self.sent.values())
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of the tensors that come to a site in a round."""
         return n_bytes(self.shared.values())
 
     @property
@@ -33,7 +43,7 @@ class SitePlan:
         return sum(tensor.numel() for tensor in self.shared.values())
 
 
-def site_plan(task: Task, algorithm: Algorithm, model: nn.Module) -> SitePlan:
+def site_plan(task: Task, algorithm: Algorithm, model: nn.Module, exchange: Exchange) -> SitePlan:
     """The plan of one site's model.
 
     Raises
@@ -46,10 +56,13 @@ def site_plan(task: Task, algorithm: Algorithm, model: nn.Module) -> SitePlan:
     unknown = names - set(state)
     if unknown:
         raise PolysiteError(f"the algorithm shares {sorted(unknown)[0]!r}, which is no tensor of the model")
+    shared = {name: tensor for name, tensor in state.items() if name in names}
     return SitePlan(
-        shared={name: tensor for name, tensor in state.items() if name in names},
+        shared=shared,
         private={name: tensor for name, tensor in state.items() if name not in names},
         networks=dict(task.networks(model)),
+        exchange=exchange,
+        sent=planned(exchange, shared),
     )
 
 
@@ -71,21 +84,25 @@ def describe(plans: Mapping[str, SitePlan]) -> dict[str, Any]:
                     "private": _part(plan.private, name),
                 }
     shared = {name: tensor for plan in plans.values() for name, tensor in plan.shared.items()}
+    sent = {name: tensor for plan in plans.values() for name, tensor in plan.sent.items()}
     private = {name for plan in plans.values() for name in plan.private}
+    (exchange,) = {plan.exchange for plan in plans.values()}
     return {
         "networks": networks,
         "shared": {
             "values": sum(tensor.numel() for tensor in shared.values()),
             "bytes_per_round": n_bytes(shared.values()),
+            "bytes_up": n_bytes(sent.values()),
             "names": sorted(shared),
         },
         "private": {"names": sorted(private)},
+        "exchange": exchange.model_dump(mode="json"),
         "sites": {
             site: {
                 "networks": list(plan.networks),
                 "values": plan.values,
-                "bytes_up": plan.bytes_per_round,
-                "bytes_down": plan.bytes_per_round,
+                "bytes_up": plan.bytes_up,
+                "bytes_down": plan.bytes_down,
             }
             for site, plan in plans.items()
         },
@@ -108,6 +125,8 @@ def explain(description: Mapping[str, Any]) -> str:
             f"{site}: {part['values']:,} values; {part['bytes_up']:,} bytes up and "
             f"{part['bytes_down']:,} bytes down a round"
         )
+    if words := Exchange(**description["exchange"]).words():
+        lines += ["", *words]
     for title, names in (
         ("Leaves the site", description["shared"]["names"]),
         ("Stays at the site", description["private"]["names"]),

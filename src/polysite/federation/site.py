@@ -18,6 +18,8 @@ from polysite.federation.optimisers import moments, other_moments, restore
 from polysite.federation.parts import Parts
 from polysite.federation.saver import Saver
 from polysite.federation.share import SitePlan
+from polysite.federation.sound import require_planned
+from polysite.federation.stages.exchange import pack
 from polysite.federation.store import Store
 from polysite.federation.tensor_files import n_bytes
 from polysite.seeds import derive
@@ -34,6 +36,8 @@ class Slot:
     optimisers: Mapping[str, Optimizer]
     initial: Mapping[str, Tensor]
     memory: dict[str, Tensor] = field(default_factory=dict)
+    residual: dict[str, Tensor] = field(default_factory=dict)
+    """What the last message lost by rounding; apart from the memory, so that no method can touch it."""
     holder: tuple[str, int] | None = None
     """Site and version whose state the slot holds now."""
 
@@ -99,11 +103,11 @@ class Site:
         worked = time.perf_counter()
         self.saver.pause()
         with one_thread():
-            outbox = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
+            outbox = self._packed(slot, message, arrived, facts)
             facts |= {
                 "losses": losses,
                 "n_samples": self.data.n_samples,
-                "bytes_in": self.plan.bytes_per_round,
+                "bytes_in": self.plan.bytes_down,
                 "bytes_out": n_bytes(outbox.values()),
                 "seconds": worked - entered,
             }
@@ -124,6 +128,18 @@ class Site:
             raise CheckpointError(f"{self.store.path(version)}: lacks {sorted(missing)[0]!r}")
         memory, _ = self._load(version, "memory/")
         return dict(self.algorithm.evaluated(memory, whole))
+
+    def _packed(
+        self, slot: Slot, message: Mapping[str, Tensor], arrived: Mapping[str, Tensor], facts: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """What leaves for a message: tensors of their own on the CPU; what rounding lost goes into the slot."""
+        sent = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
+        require_planned(sent, self.plan.shared, self.name)
+        packed = pack(self.plan.exchange, sent, arrived, slot.residual)
+        slot.residual = packed.residual
+        if packed.norm is not None:
+            facts["change_norm"] = packed.norm
+        return packed.tensors
 
     def _newest(self, version: int) -> int:
         """The last version up to one; 0 for the beginning."""
@@ -146,9 +162,10 @@ class Site:
             _fill(slot.model, self.own_start() if self.own_start else slot.initial, self.name)
             restore(slot.networks, slot.optimisers, {})
             slot.memory.clear()
+            slot.residual = {}
             return slot
         kept = self.saver.kept(self.store, version)
-        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}}
+        parts: dict[str, dict[str, Tensor]] = {"private": {}, "optimiser": {}, "memory": {}, "residual": {}}
         for full, tensor in (self._read(slot, version) if kept is None else kept).items():
             part, _, name = full.partition("/")
             parts[part][name] = tensor
@@ -158,6 +175,7 @@ class Site:
         slot.memory.update(
             (name, tensor if kept is None else tensor.clone()) for name, tensor in parts["memory"].items()
         )
+        slot.residual = parts["residual"]  # only read: the round makes another
         return slot
 
     def _read(self, slot: Slot, version: int) -> dict[str, Tensor]:
@@ -182,8 +200,9 @@ class Site:
             **self._kept(slot),
             **{f"memory/{name}": tensor for name, tensor in slot.memory.items()},
         }
+        lost = {f"residual/{name}": tensor for name, tensor in slot.residual.items()}
         sent = {f"outbox/{name}": tensor for name, tensor in outbox.items()}
-        self.saver.save(self.store, version, tensors, facts, sent)
+        self.saver.save(self.store, version, {**tensors, **lost}, facts, sent)
         self.trusted.add(version)
         slot.holder = (self.name, version)
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from polysite.algorithms.algorithm import Message
 from polysite.errors import Refusal, WireError
 from polysite.federation.share import SitePlan
+from polysite.federation.stages.exchange import trouble
+from polysite.federation.stages.values import tensor_of
 
 
 def require_sound(message: Message, plan: SitePlan, round_: int) -> None:
@@ -20,20 +22,44 @@ def require_sound(message: Message, plan: SitePlan, round_: int) -> None:
     Refusal
         Names the site and the tensor or loss.
     """
-    for name, tensor in message.tensors.items():
-        if name not in plan.shared:
-            raise Refusal(f"{message.site}: sent {name!r}, which is not in its share plan")
-        planned = plan.shared[name]
-        if tensor.shape != planned.shape or tensor.dtype != planned.dtype:
-            raise Refusal(
-                f"{message.site}: sent {name!r} as {tuple(tensor.shape)} {tensor.dtype}, "
-                f"not {tuple(planned.shape)} {planned.dtype}"
-            )
-        if not finite(tensor):
-            raise _diverged(message.site, name, round_)
+    require_planned(message.tensors, plan.sent, message.site)
+    require_finite(message, round_)
+    if found := trouble(plan.exchange, message.tensors, plan.shared):
+        raise Refusal(f"{message.site}: sent {found} (round {round_})")
     for name, loss in message.facts.get("losses", {}).items():
         if not math.isfinite(loss):  # also where nothing travels
             raise _diverged(message.site, f"the loss {name}", round_)
+
+
+def require_planned(tensors: Mapping[str, Tensor], planned: Mapping[str, Tensor], site: str) -> None:
+    """Refuse tensors that are not in a plan, or of another shape or type.
+
+    Raises
+    ------
+    Refusal
+        Names the site and the tensor.
+    """
+    for name, tensor in tensors.items():
+        if name not in planned:
+            raise Refusal(f"{site}: sent {name!r}, which is not in its share plan")
+        due = planned[name]
+        if tensor.shape != due.shape or tensor.dtype != due.dtype:
+            raise Refusal(
+                f"{site}: sent {name!r} as {tuple(tensor.shape)} {tensor.dtype}, not {tuple(due.shape)} {due.dtype}"
+            )
+
+
+def require_finite(message: Message, round_: int) -> None:
+    """Refuse a message with a value that is not finite.
+
+    Raises
+    ------
+    Refusal
+        Names the site and the tensor.
+    """
+    for name, tensor in message.tensors.items():
+        if not finite(tensor):
+            raise _diverged(message.site, tensor_of(name), round_)
 
 
 def finite(tensor: Tensor) -> bool:

@@ -20,7 +20,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from polysite.errors import WireError
@@ -34,6 +33,8 @@ HEAD_BYTES = 1 << 20
 SEAL_BYTES = 32
 ENTRY_BYTES = 256
 """The most that a tensor's entry in a safetensors header has beside its name."""
+ALIGNMENT = 8
+"""Bytes of the largest item."""
 TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -41,9 +42,11 @@ TYPES = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_LETTERS = {kind: letters for letters, kind in TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Payload:
                 raise WireError(f"{self.sender}: sent {name} {found!r:.80} where {value!r:.80} is due{hint}")
 
     def tensors(self, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The body's tensors, exactly those of a share plan.
+        """The body's tensors, exactly those of a share plan; in the payload's own memory, where that can be.
 
         Raises
         ------
@@ -107,12 +110,10 @@ class Payload:
         tensors = {}
         for name, planned in shared.items():
             first, last = entries[name]
-            values = np.frombuffer(self.body[start + first : start + last], np.uint8)
-            if planned.dtype == torch.bool and (values > 1).any():
+            values = self.body[start + first : start + last]
+            if planned.dtype == torch.bool and (np.frombuffer(values, np.uint8) > 1).any():
                 raise self._wrong(name, "has truth values other than 0 and 1")
-            tensors[name] = torch.empty(planned.shape, dtype=planned.dtype)
-            if len(values):
-                tensors[name].reshape(-1).view(torch.uint8).numpy()[:] = values
+            tensors[name] = _tensor(values, planned)
             if not finite(tensors[name]):
                 raise self._wrong(name, "has values that are not finite")
         return tensors
@@ -154,6 +155,19 @@ class Payload:
         return WireError(f"{self.sender}: {str(name)[:200]!r} {what} (round {self.head.round})")
 
 
+def _tensor(values: memoryview, planned: Tensor) -> Tensor:
+    """The bytes as a tensor: where they lie, if they can be written to and begin where its items may."""
+    if not len(values):
+        return torch.empty(planned.shape, dtype=planned.dtype)
+    if not values.readonly:
+        there = np.frombuffer(values, np.uint8)
+        if there.ctypes.data % planned.element_size() == 0:
+            return torch.from_numpy(there).view(planned.dtype).reshape(planned.shape)
+    tensor = torch.empty(planned.shape, dtype=planned.dtype)
+    tensor.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(values, np.uint8)
+    return tensor
+
+
 def _order(offsets: Any) -> tuple[int, ...]:
     """Something to sort by, whatever was sent."""
     fits = isinstance(offsets, list) and all(type(value) is int for value in offsets)
@@ -177,7 +191,7 @@ def encode(head: Head, tensors: Mapping[str, Tensor]) -> bytes:
     Raises
     ------
     WireError
-        If the head is too long, or a fact is no JSON.
+        If the head is too long, a fact is no JSON, or a tensor is of a type that is not sent.
     """
     try:
         text = json.dumps({"format": FORMAT, **asdict(head)}, allow_nan=False).encode()
@@ -185,12 +199,37 @@ def encode(head: Head, tensors: Mapping[str, Tensor]) -> bytes:
         raise WireError(f"{head.site}: a fact of round {head.round} is no JSON: {error}") from error
     if len(text) > HEAD_BYTES:
         raise WireError(f"{head.site}: the head has {len(text)} bytes; at most {HEAD_BYTES}")
-    body = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    parts = [MAGIC, len(text).to_bytes(4, "little"), text, body]
+    text = _aligned(text, len(MAGIC) + 4)
+    parts = [MAGIC, len(text).to_bytes(4, "little"), text, *_body(tensors)]
     seal = hashlib.sha256()
     for part in parts:
         seal.update(part)
     return b"".join([*parts, seal.digest()])
+
+
+def _body(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+    """A safetensors file in parts: its header, and each tensor's own memory, which is not copied."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    entries, end = {}, 0
+    # large items first, as safetensors itself has them, so that each begins at a multiple of its size
+    names = sorted(kept, key=lambda name: (-kept[name].element_size(), name))
+    for name in names:
+        if kept[name].dtype not in _LETTERS:
+            raise WireError(f"{name!r} is {kept[name].dtype}: tensors of this type cannot be sent")
+        start, end = end, end + n_bytes([kept[name]])
+        entries[name] = {
+            "dtype": _LETTERS[kept[name].dtype],
+            "shape": list(kept[name].shape),
+            "data_offsets": [start, end],
+        }
+    header = _aligned(json.dumps(entries, separators=(",", ":")).encode(), 8)
+    values = [kept[name].reshape(-1).view(torch.uint8).numpy().data for name in names if kept[name].numel()]
+    return [len(header).to_bytes(8, "little"), header, *values]
+
+
+def _aligned(text: bytes, before: int) -> bytes:
+    """JSON with blanks behind it, so that what follows begins at a multiple of the largest item."""
+    return text + b" " * (-(before + len(text)) % ALIGNMENT)
 
 
 def digest_of(data: bytes) -> str:

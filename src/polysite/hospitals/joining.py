@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 from polysite.config.hospital import Hospital
 from polysite.engines.nvflare.line import Line
 from polysite.errors import CheckpointError, ConfigError, PolysiteError
-from polysite.events import EventLog
 from polysite.federation.audit import Audit
-from polysite.federation.crew import Crew
 from polysite.federation.remote import Outpost
-from polysite.hospitals.opening import opener
+from polysite.hospitals.opening import note, opener
 from polysite.hospitals.serving import AUDIT
 from polysite.kits.kit import read_kit
 from polysite.lock import locked
@@ -46,7 +43,7 @@ def join(hospital: Hospital, *, once: bool = False, tell: Callable[[str], None] 
             Audit(hospital.store / AUDIT),
             open_run=opener(hospital, tell),
             ended=lambda crew: seal_models(crew.run, crew.folder),
-            emit=_note,
+            emit=note,
             tell=tell,
         )
         line = Line(kit, (hospital.store / "nvflare").absolute(), lambda: outpost.limit, tell)
@@ -74,9 +71,3 @@ def _answer_all(outpost: Outpost, line: Line, *, once: bool, tell: Callable[[str
             return
         if once and outpost.outcome in ("refused", "stopped"):
             raise PolysiteError(f"{outpost.site}: the run did not come to its end here; join again to go on")
-
-
-def _note(crew: Crew, event: dict[str, Any]) -> None:
-    """Add to the events of the hospital's run folder."""
-    with closing(EventLog(crew.folder / "events.jsonl")) as log:
-        log(event)

@@ -1,13 +1,15 @@
 """A run opened at a hospital: its folder, its cases, and a crew of one."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from polysite.cases import find_cases, split_cases
 from polysite.config.hospital import Hospital
 from polysite.config.run import Run
 from polysite.errors import CheckpointError
+from polysite.events import EventLog
 from polysite.federation.crew import Crew, assemble
 from polysite.federation.policy import allow_subjects
 from polysite.federation.remote import Open
@@ -60,3 +62,9 @@ def require_same_site(folder: Path, run: Run) -> None:
             f"{folder}: was begun with another SITE.yaml:\n{lines}\nput it back, or move this folder away to "
             "begin anew"
         )
+
+
+def note(crew: Crew, event: dict[str, Any]) -> None:
+    """Add to the events of a hospital's run folder."""
+    with closing(EventLog(crew.folder / "events.jsonl")) as log:
+        log(event)

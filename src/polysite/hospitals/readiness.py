@@ -117,10 +117,11 @@ def room_for_states(plan: SitePlan) -> int:
     """Bytes of a site's states, about: what it keeps of a round is a model and Adam's two moments of each value.
 
     There are two rounds' and a third while it is written, then the final model. What a method remembers besides
-    comes on top.
+    comes on top; what rounding lost is counted.
     """
     model = n_bytes((*plan.shared.values(), *plan.private.values()))
-    return (KEEP + 1) * 3 * model + model
+    lost = plan.bytes_down if plan.exchange.feeds_back else 0
+    return (KEEP + 1) * (3 * model + lost) + model
 
 
 def room_for_cases(own: Run, seen: Sequence[Seen]) -> int:

@@ -67,7 +67,7 @@ def serve(
         require_same_plan(folder, describe(crew.plans))
         log, audit = EventLog(folder / "events.jsonl", listeners), Audit(folder / AUDIT)
         try:
-            limits = {site: most_bytes(plan.shared) for site, plan in crew.plans.items()}
+            limits = {site: most_bytes(plan.sent) for site, plan in crew.plans.items()}
             engine = Across(crew, carry(limits), audit, terms, emit=log, tell=tell or _silent)
             try:
                 _run_all(crew, engine, log)
@@ -89,13 +89,13 @@ def _run_all(crew: Crew, engine: Across, log: EventLog) -> None:
     log({"event": "start", **start})
     federate(crew, engine, log)
     state, _ = store.load(run.training.rounds, verify=True)
-    models = engine.finish(state)
+    models, without = engine.finish(state)
     write_seal(crew.folder, models)
     log({"event": "end", "rounds": run.training.rounds})
-    if without := [site for site in crew.plans if site not in models]:
+    if without:
+        reasons = "\n".join(without.values())
         raise PolysiteError(
-            f"{', '.join(without)}: not there at the end, without a model; all others have theirs. When it is there "
-            f"again: polysite serve --resume {crew.folder}"
+            f"{reasons}\nall others have their model; to make the missing ones: polysite serve --resume {crew.folder}"
         )
 
 

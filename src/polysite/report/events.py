@@ -15,14 +15,21 @@ class Events:
     """The events of a run; of a round that was done twice, the last counts.
 
     ``at_sites`` maps (site, round from 0) to that event; ``n_damaged`` counts lines before the last that
-    are no event.
+    are no event. Of a run across hospitals ``presence`` maps a site to the last time that it came or went, and
+    ``absent`` to the last time that the others went on without it.
     """
 
     start: Mapping[str, Any] = field(default_factory=dict)
     end: Mapping[str, Any] = field(default_factory=dict)
     at_sites: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     rounds: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    presence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    absent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     n_damaged: int = 0
+
+    def missed(self, site: str) -> list[int]:
+        """Rounds (from 0) that were done without a site."""
+        return [round_ for round_ in sorted(self.rounds) if (site, round_) not in self.at_sites]
 
     @property
     def sites(self) -> list[str]:
@@ -73,6 +80,8 @@ def read_events(path: Path) -> Events:
     end: Mapping[str, Any] = {}
     at_sites: dict[tuple[str, int], Mapping[str, Any]] = {}
     rounds: dict[int, Mapping[str, Any]] = {}
+    presence: dict[str, Mapping[str, Any]] = {}
+    absent: dict[str, Mapping[str, Any]] = {}
     n_damaged = 0
     for index, line in enumerate(lines):
         if not line.strip():
@@ -88,9 +97,13 @@ def read_events(path: Path) -> Events:
             at_sites[event["site"], round_] = event
         elif kind == "round" and isinstance(round_, int):
             rounds[round_] = event
+        elif kind in ("came", "left") and isinstance(event.get("site"), str):
+            presence[event["site"]] = event
+        elif kind == "absent" and isinstance(event.get("site"), str):
+            absent[event["site"]] = event
         elif kind is None or kind in ("site", "round"):
             n_damaged += index < len(lines) - 1
-    return Events(start=start, end=end, at_sites=at_sites, rounds=rounds, n_damaged=n_damaged)
+    return Events(start, end, at_sites, rounds, presence, absent, n_damaged)
 
 
 def _event(line: bytes) -> dict[str, Any]:

@@ -20,6 +20,13 @@ def limits(runs: Sequence[RunFolder], kind: Kind) -> list[str]:
             f"The scans of {', '.join(phantoms)} are procedural phantoms, not patients: they test the method and "
             "the software, and say nothing of clinical performance."
         )
+    for run in runs:
+        for site in run.events.start.get("sites", []):
+            if missed := run.events.missed(site):
+                found.append(
+                    f"{site} took no part in {plural(len(missed), 'round')} of {len(run.events.rounds)} "
+                    f"({run.method}): it was away or too late, and the others went on."
+                )
     subjects = {(row.site, row.subject) for row in scores}
     if subjects:
         sites = list(dict.fromkeys(site for site, _ in subjects))

@@ -24,6 +24,7 @@ from polysite.report.figures import (
 )
 from polysite.report.limits import limits, scoring
 from polysite.report.outlines import outline_figures
+from polysite.report.parts import put_together
 from polysite.report.run_folder import RunFolder, read_run
 from polysite.report.settings import SPLITS, differing, flatten, split_counts
 from polysite.report.template import rendered
@@ -52,7 +53,8 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     Parameters
     ----------
     runs : sequence of Path
-        Run folders: methods and seeds of one study. A run without scores, or unfinished, is reported as that.
+        Run folders: methods and seeds of one study; the folders of one run at its hospitals count as one. A run
+        without scores, or unfinished, is reported as that.
     out : Path
         The HTML file, replaced as a whole.
 
@@ -69,7 +71,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     """
     if not runs:
         raise DataError("no run is given; name at least one folder that `polysite train --out` wrote")
-    folders = [read_run(path) for path in dict.fromkeys(runs)]
+    folders = put_together([read_run(path) for path in dict.fromkeys(runs)])
     filters = {
         "number": words.number,
         "signed": words.signed,

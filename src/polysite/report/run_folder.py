@@ -17,6 +17,9 @@ from polysite.report.outlines import Outlines, read_outlines
 Drawn = TypeVar("Drawn")
 
 
+NO_SCORES = "it has no scores yet; run `polysite evaluate` on it"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Everything that the report takes from one run; ``notes`` say what is missing or unfinished."""
@@ -84,7 +87,7 @@ def read_run(path: Path) -> RunFolder:
     if (path / "scores.csv").exists():
         scores = read_scores(path / "scores.csv")
     if not scores:
-        notes.append("it has no scores yet; run `polysite evaluate` on it")
+        notes.append(NO_SCORES)
 
     events = Events()
     if (path / "events.jsonl").exists():

@@ -41,6 +41,8 @@ class Travel:
     sites: list[SiteTraffic]
     shared_values: int | None
     bytes_per_round: int | None
+    bytes_up: int | None
+    """What goes up of ``bytes_per_round``, where it is sent as smaller values."""
     shared: list[tuple[str, int]]
     private: list[tuple[str, int]]
 
@@ -77,6 +79,7 @@ def travel(run: RunFolder) -> Travel:
         ],
         shared_values=_count(shared, "values"),
         bytes_per_round=_count(shared, "bytes_per_round"),
+        bytes_up=_count(shared, "bytes_up") or _count(shared, "bytes_per_round"),
         shared=group_names(shared.get("names"), list(networks)),
         private=group_names(private.get("names"), list(networks)),
     )

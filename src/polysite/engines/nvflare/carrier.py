@@ -128,7 +128,7 @@ class NVFlare:
             return
         with file:
             file.flush()
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         with self._lock:
             self._unread[site] += 1
         self._events.put(Answered(site, data))

@@ -34,7 +34,7 @@ class Line:
 
     def __init__(self, kit: Kit, folder: Path, limit: Callable[[], int], tell: Callable[[str], None]) -> None:
         self._kit, self._tell = kit, tell
-        self._requests: queue.SimpleQueue[bytes | PolysiteError] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[memoryview | PolysiteError] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._let_in, self._ended, self._turned_away = False, False, ""
         self._told = ""
@@ -51,7 +51,7 @@ class Line:
         self._link.start()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def next(self) -> bytes:
+    def next(self) -> memoryview:
         """The server's next request; of several the last, because it asks one thing at a time.
 
         Raises
@@ -167,4 +167,4 @@ class Line:
             self._say(f"{self._kit.name}: a request of the server did not arrive whole: {trouble}")
             return
         assert isinstance(file, io.BytesIO)
-        self._requests.put(file.getvalue())
+        self._requests.put(file.getbuffer())

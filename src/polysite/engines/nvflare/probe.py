@@ -29,9 +29,7 @@ def trouble_reaching(kit: Kit) -> str:
             socket.create_connection((kit.server, kit.port), timeout=TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=kit.server) as secure,
         ):
-            refused = not secure.recv(
-                1
-            )  # a server that does not accept a certificate hangs up without a word
+            refused = not secure.recv(1)  # whoever does not accept a certificate hangs up without a word
     except socket.gaierror as error:
         return f"{kit.server}: no such host ({error.strerror})"
     except TimeoutError:
