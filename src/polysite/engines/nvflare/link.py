@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from nvflare.fuel.f3.drivers.connector_info import Mode
 from nvflare.fuel.f3.drivers.driver_params import DriverParams
-from nvflare.fuel.f3.drivers.grpc_driver import GrpcDriver
+from nvflare.fuel.f3.drivers.grpc_driver import GrpcDriver, Server
 from nvflare.fuel.f3.drivers.net_utils import parse_url
 from nvflare.fuel.f3.endpoint import Endpoint
 from nvflare.fuel.f3.sfm.conn_manager import ConnManager
@@ -48,6 +48,7 @@ MOST_CONNECTIONS = 4
 MOST_WAITING = 1000
 """Messages that a peer may leave unread."""
 FAREWELL_S = 2.0
+LISTEN_S = 30.0
 ENDED = "its connection ended"
 """Why a parcel was lost that was on its way."""
 
@@ -81,6 +82,27 @@ class Ears:
     arrived: Callable[[str, BinaryIO | None, str], None]
 
 
+class _Driver(GrpcDriver):
+    """NVFlare's, but what is stopped while it begins ends all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listens = threading.Event()
+
+    def listen(self, connector: Any) -> None:
+        self.connector = connector
+        self.server = Server(self, connector, self.max_workers, self.options)
+        serving = self.server.grpc_server
+        serving.start()
+        self.listens.set()
+        serving.wait_for_termination()
+
+    def add_connection(self, conn: Any) -> None:
+        super().add_connection(conn)
+        if self.closing:
+            conn.close()
+
+
 class Link(ConnManager):
     """Connections to the server, or of hospitals.
 
@@ -97,7 +119,7 @@ class Link(ConnManager):
     """
 
     def __init__(self, kit: Kit, folder: Path, ears: Ears, process: str, *, listen: str = "0.0.0.0") -> None:
-        _write_log(folder)
+        self._log = _write_log(folder)
         self._is_server = kit.role == "server"
         name = SERVER if self._is_server else kit.name
         super().__init__(Endpoint(name, {"format": FORMAT, "process": process}))
@@ -110,7 +132,7 @@ class Link(ConnManager):
         host = listen if self._is_server else kit.server
         if self._is_server:
             _require_free(host, kit.port)
-        driver = GrpcDriver()
+        self._driver = driver = _Driver()
         driver.options, driver.max_workers = _options(), 1000
         side = "server" if self._is_server else "client"
         params = {
@@ -122,6 +144,19 @@ class Link(ConnManager):
             f"{side}_key": str(kit.key),
         }
         self.add_connector(driver, params, Mode.PASSIVE if self._is_server else Mode.ACTIVE)
+
+    def start(self) -> None:
+        """Connect, or listen.
+
+        Raises
+        ------
+        PolysiteError
+            If this end cannot listen.
+        """
+        super().start()
+        if self._is_server and not self._driver.listens.wait(LISTEN_S):
+            self.stop()
+            raise PolysiteError(f"cannot listen for hospitals; {self._log} says why")
 
     def send(self, peer: str, data: bytes, done: Done) -> None:
         """Begin to send a parcel."""
@@ -275,7 +310,7 @@ def _options() -> list[tuple[str, int]]:
     ]
 
 
-def _write_log(folder: Path) -> None:
+def _write_log(folder: Path) -> Path:
     """A file for what NVFlare says in this process."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     logger = logging.getLogger("nvflare")
@@ -287,6 +322,7 @@ def _write_log(folder: Path) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    return folder / LOG
 
 
 def _require_free(host: str, port: int) -> None:
