@@ -209,7 +209,8 @@ def test_nobody_speaks_in_another_name(bench: Bench, name: str) -> None:
     assert bench.server.next(0.1) is None
 
 
-def test_one_certificate_has_a_few_connections_only(bench: Bench) -> None:
+def test_one_certificate_has_a_few_connections_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hostile, "handle_new_connection", lambda self, connection: None)  # says nothing
     for _ in range(link.MOST_CONNECTIONS + 2):
         bench.hostile()
     until(lambda: "north: has too many connections" in bench.log, "the refusal", within=60)
@@ -328,6 +329,8 @@ def test_a_hospital_finds_a_server_that_was_started_again(bench: Bench) -> None:
     assert not north.answer(b"too late")
     bench.server = bench.serve()
     bench.next(Came)
+    connected = f"north: connected to localhost:{bench.kit('north').port}"
+    until(lambda: bench.told.count(connected) == 2, "the connection")
     assert north.answer(b"in time")
     assert bytes(bench.next(Answered).data) == b"in time"
 
