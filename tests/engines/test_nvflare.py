@@ -8,7 +8,7 @@ from hospitals import states
 from processes import Stage
 from small_runs import digests, polysite
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_a_run_over_mutual_tls_leaves_the_same_bytes(
@@ -26,6 +26,7 @@ def test_a_run_over_mutual_tls_leaves_the_same_bytes(
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.engine
 def test_a_hospital_that_refuses_ends_the_run_with_its_reason(stage: Callable[..., Stage]) -> None:
     play = stage()
     play.write_site("south", policy={"leaves": ["generator.encoder.*"]})
