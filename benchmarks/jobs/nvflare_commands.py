@@ -14,9 +14,11 @@ What is set, and why:
   run the kits' `sub_start.sh`, what their `start.sh` runs in the background. At the same moment an administrator's
   `ProdEnv` hands in the job, polls for its end every 0.5 s and shuts all down. That process is neither server nor
   site: its memory is in the column of all only.
+* The same as it comes: scheme `http` and an interval of 2 s, for those who set neither.
 """
 
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +34,34 @@ INTERVAL_S = 0.1
 
 def simulator(case: Case) -> list[Command]:
     """The recipe in `SimEnv`."""
-    job = _job(case, "--simulator", case.folder / "simulator")
+    job = _job(case, INTERVAL_S, "--simulator", case.folder / "simulator")
     return [Command("all", job, {"MALLOC_ARENA_MAX": "4"})]
 
 
-def mutual_tls(case: Case) -> list[Command]:
+def mutual_tls(case: Case, *, interval_s: float = INTERVAL_S, scheme: str = "grpc") -> list[Command]:
     """Server, clients and the recipe handed to them by an administrator, all started at once."""
-    kits = _provisioned(case)
+    kits = _provisioned(case, scheme)
     path = {"PATH": f"{Path(case.python).parent}:/usr/local/bin:/usr/bin:/bin"}  # the scripts say python3
     roles = {"server": "localhost", **{name: name for name in case.sites}}
     commands = [
         Command(role, ["bash", str(kits / name / "startup" / "sub_start.sh")], path)
         for role, name in roles.items()
     ]
-    return [*commands, Command("console", _job(case, "--kit", kits / ADMIN))]
+    return [*commands, Command("console", _job(case, interval_s, "--kit", kits / ADMIN))]
 
 
-def _job(case: Case, *where: str | Path) -> list[str]:
+def _job(case: Case, interval_s: float, *where: str | Path) -> list[str]:
     array = case.folder / "zeros.npy"
     np.save(array, np.zeros(case.n_values, dtype=np.float32))
     return [
         *(case.python, str(HERE / "nvflare_job.py")),
         *("--sites", str(case.n_sites), "--rounds", str(case.rounds)),
-        *("--array", str(array), "--notes", str(case.notes), "--interval", str(INTERVAL_S)),
+        *("--array", str(array), "--notes", str(case.notes), "--interval", str(interval_s)),
         *map(str, where),
     ]
 
 
-def _provisioned(case: Case) -> Path:
+def _provisioned(case: Case, scheme: str) -> Path:
     """The folder of the kits that `nvflare provision` makes."""
     port = free_port()
     server = {"name": "localhost", "type": "server", "fed_learn_port": port, "admin_port": port}
@@ -78,7 +80,7 @@ def _provisioned(case: Case) -> Path:
             },
             {
                 "path": "nvflare.lighter.impl.static_file.StaticFileBuilder",
-                "args": {"config_folder": "config", "scheme": "grpc"},
+                "args": {"config_folder": "config", "scheme": scheme},
             },
             {"path": "nvflare.lighter.impl.cert.CertBuilder"},
             {"path": "nvflare.lighter.impl.signature.SignatureBuilder"},
@@ -102,5 +104,11 @@ ENGINES = {
     ),
     "nvflare": Engine(
         "NVFlare's FedAvg recipe, mutual TLS", "nvflare", "pip install nvflare==2.9.*", mutual_tls
+    ),
+    "nvflare-as-it-comes": Engine(
+        "the same as it comes",
+        "nvflare",
+        "pip install nvflare==2.9.*",
+        partial(mutual_tls, interval_s=2.0, scheme="http"),
     ),
 }
