@@ -9,6 +9,7 @@ import yaml
 
 from command import polysite, refused, well
 from hospitals import OPEN_POLICY, across, hospital
+from kit_files import kits
 from polysite import recipe
 from polysite.config.hospital import Policy
 from polysite.config.run import Run
@@ -239,6 +240,17 @@ def test_folders_of_other_runs_and_of_the_same_hospital_stay_apart(
 def test_the_servers_report_can_be_made(raw: dict[str, Any], tmp_path: Path) -> None:
     across(recipe.merge(raw, {"training": {"rounds": 1}}), tmp_path)
     well("report", tmp_path / "server")
+
+
+def test_terms_that_do_not_fit_are_refused_before_anything_is_made(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    path, out = elsewhere(raw, tmp_path / "run.yaml"), tmp_path / "out"
+    pytest.importorskip("nvflare")
+    kits(tmp_path / "kits")
+    what = ("serve", path, "--kit", tmp_path / "kits" / "server", "--out", out, "--min-sites", 4)
+    refused(*what, says=["--min-sites: 4 is not between 1 and the run's 3 sites"], status=2)
+    assert not out.exists()
 
 
 def test_serving_needs_a_kit_and_a_run(raw: dict[str, Any], tmp_path: Path) -> None:

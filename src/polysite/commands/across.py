@@ -48,6 +48,7 @@ def serve(
     server = read_kit(kit, "server", warn)
     if (run_file is None) == (resume is None):
         raise ConfigError("say what to train: polysite serve RUN.yaml --out FOLDER, or --resume FOLDER")
+    terms = Terms(wait_s=wait, deadline_s=deadline, min_sites=min_sites)
     if resume is not None:
         folder = resume
         if set_ or out not in (None, resume):
@@ -58,6 +59,7 @@ def serve(
         assert run_file is not None
         run = recipe.load(run_file, set_ or [])
         folder = out or Path("runs") / run.name
+        terms.require_fitting(len(run.sites))
         create_served(run, folder)
         terminal.print(
             (folder / "share_plan.txt").read_text("utf-8").split("\nLeaves the site")[0], markup=False
@@ -72,7 +74,6 @@ def serve(
         def carry(limits: Mapping[str, int]) -> NVFlare:
             return NVFlare(server, folder / "nvflare", limits, listen=listen, tell=tell)
 
-        terms = Terms(wait_s=wait, deadline_s=deadline, min_sites=min_sites)
         run_server(folder, carry, terms, [listen_to], tell)
     typer.echo(f"{folder}")
 

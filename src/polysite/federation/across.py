@@ -1,6 +1,7 @@
 """The server's end of the wire: an engine whose sites are at hospitals, whatever carries the payloads."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -39,6 +40,17 @@ class Terms:
     deadline_s: float = 86_400
     min_sites: int | None = None
 
+    def require_fitting(self, n_sites: int) -> None:
+        """Refuse terms that no run of so many sites can have.
+
+        Raises
+        ------
+        ConfigError
+            Quotes the number.
+        """
+        if not (self.min_sites is None or 1 <= self.min_sites <= n_sites):
+            raise ConfigError(f"--min-sites: {self.min_sites} is not between 1 and the run's {n_sites} sites")
+
 
 class Across:
     """The engine of a run across hospitals.
@@ -64,10 +76,6 @@ class Across:
         if crew.algorithm.pools_data:
             raise ConfigError(
                 f"algorithm.name: {crew.run.algorithm.name!r} pools the data of all sites, which no hospital allows"
-            )
-        if not (terms.min_sites is None or 1 <= terms.min_sites <= len(crew.plans)):
-            raise ConfigError(
-                f"--min-sites: {terms.min_sites} is not between 1 and the run's {len(crew.plans)} sites"
             )
         self._plans, self._rounds = crew.plans, crew.run.training.rounds
         self._carrier, self._terms = carrier, terms
@@ -130,7 +138,7 @@ class Across:
 
 
 @dataclass(frozen=True)
-class _Question(Generic[T]):
+class _Question(ABC, Generic[T]):
     """What the questions have in common; see `polysite.federation.gather.Question`."""
 
     engine: Across
@@ -151,8 +159,9 @@ class _Question(Generic[T]):
             self._require_able(site, payload)
         return kind, payload
 
+    @abstractmethod
     def take(self, site: str, payload: Payload) -> T:
-        raise NotImplementedError
+        """What is in an answer."""
 
     def _require_able(self, site: str, payload: Payload) -> None:
         """Refuse a site whose rounds do not lead to the next one."""

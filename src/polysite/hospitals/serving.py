@@ -63,6 +63,7 @@ def serve(
     """
     with locked(folder), saving() as saver:
         run = open_run(folder)
+        terms.require_fitting(len(run.sites))
         crew = assemble(run, {}, folder, saver)
         require_same_plan(folder, describe(crew.plans))
         log, audit = EventLog(folder / "events.jsonl", listeners), Audit(folder / AUDIT)
