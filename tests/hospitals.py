@@ -1,7 +1,7 @@
 """A federation whose sites are reached by bytes alone: the loop-back carrier, and hospitals made of a run's YAML."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ class Loop:
         self.seen: list[tuple[str, bytes, bytes]] = []
         self.events: deque[Event] = deque(Came(site) for site in outposts)
 
-    def send(self, site: str, data: bytes) -> None:
+    def send(self, site: str, data: Sequence[memoryview]) -> None:
         self.events.append(Sent(site))
-        answer = self.outposts[site].answer(data)
-        self.seen.append((site, data, answer))
+        request = b"".join(data)
+        answer = b"".join(self.outposts[site].answer(request))
+        self.seen.append((site, request, answer))
         self.events.append(Answered(site, answer))
 
     def next(self, timeout_s: float) -> Event | None:

@@ -1,7 +1,7 @@
 """Rounds that go on without a hospital, and its return: what it keeps, what is told, what the report says."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,8 +46,8 @@ class Cut(Loop):
         Cut.now += timeout_s if event is None else 0.0
         return event
 
-    def send(self, site: str, data: bytes) -> None:
-        head = wire.read(data, "server", 1 << 30).head
+    def send(self, site: str, data: Sequence[memoryview]) -> None:
+        head = wire.read(b"".join(data), "server", 1 << 30).head
         if site != AWAY and head.kind == "round" and head.round == self.back:
             self.events.append(Came(AWAY))
             self.back = None

@@ -236,7 +236,7 @@ def by_name(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
 def _turned(visit: Any) -> Any:
     def backwards(round_: int, news: Mapping[str, Tensor], sites: Any) -> Any:
         for message in visit(round_, dict(reversed(news.items())), sites):
-            yield replace(message, tensors=dict(reversed(message.tensors.items())))
+            yield replace(message, tensors=dict(reversed(list(message.tensors.items()))))
 
     return backwards
 

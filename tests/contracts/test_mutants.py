@@ -172,7 +172,7 @@ def evaluates_before_aggregation(patch: Patch) -> None:
 
     def trained(self: Site, version: int, server: Mapping[str, Tensor]) -> dict[str, Tensor]:
         private, _ = self.store.load(version, prefix="private/")
-        sent, _ = self.store.load(version, prefix="outbox/")
+        sent, _ = self.store.load_outbox(version)
         return {**private, **sent}
 
     patch.setattr(Site, "final", trained)

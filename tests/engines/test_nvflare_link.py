@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 
 from polysite.errors import PolysiteError
 from polysite.federation.carrier import Answered, Came, Event, Left, Lost, Sent
+from polysite.federation.memory import Memory
 from polysite.kits.kit import Kit, read_kit
 from processes import until
 
@@ -19,6 +21,7 @@ nvflare = pytest.importorskip("nvflare", reason="nvflare is not installed: pip i
 from polysite.engines.nvflare import link, parcels, words  # noqa: E402
 from polysite.engines.nvflare.carrier import NVFlare  # noqa: E402
 from polysite.engines.nvflare.line import Line  # noqa: E402
+from polysite.engines.nvflare.rooms import InMemory  # noqa: E402
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.enable_socket]
 LIMIT = 1 << 20
@@ -87,8 +90,8 @@ class Hostile(link.Link):
             left=lambda peer: None,
             heard=lambda peer, kind, text: self.words.append((kind, text)),
             limit=lambda peer: 1 << 30,
-            room=lambda peer: open(os.devnull, "wb"),  # noqa: PTH123, SIM115
-            arrived=lambda peer, file, trouble: file.close() if file else None,
+            room=lambda peer, n_bytes: InMemory(Memory(), n_bytes),
+            arrived=lambda peer, room, trouble: None,
         )
         super().__init__(kit, folder, ears, "hostile")
         self.local_endpoint.name = name or kit.name
@@ -104,7 +107,13 @@ class Hostile(link.Link):
         )
 
     def piece(self, number: Any, at: Any, size: Any, data: bytes) -> None:
-        self._emit("server", {"kind": "piece", "number": number, "at": at, "size": size}, data)
+        self._emit("server", {"kind": "piece", "number": number, "at": at, "size": size}, parts(data))
+
+
+def parts(data: bytes) -> list[memoryview]:
+    """Bytes in parts of uneven lengths, some of none."""
+    view, cuts = memoryview(data), [0, 0, len(data) // 7, len(data) // 3, len(data), len(data)]
+    return [view[start:end] for start, end in pairwise(cuts)]
 
 
 @pytest.fixture
@@ -117,10 +126,10 @@ def bench(consortium: Path, tmp_path: Path) -> Iterator[Bench]:
 def test_bytes_go_and_come_as_they_are(bench: Bench, size: int) -> None:
     north = bench.joined()
     data = os.urandom(size)
-    bench.server.send("north", data)
+    bench.server.send("north", parts(data))
     assert north.next() == data
     assert bench.next(Sent) == Sent("north")
-    assert north.answer(data[::-1])
+    assert north.answer(parts(data[::-1]))
     assert bytes(bench.next(Answered).data) == data[::-1]
     north.close()
     assert bench.next(Left) == Left("north", link.ENDED)
@@ -129,20 +138,20 @@ def test_bytes_go_and_come_as_they_are(bench: Bench, size: int) -> None:
 
 def test_more_than_is_due_is_refused_at_both_ends(bench: Bench) -> None:
     north = bench.joined(limit=1000)
-    bench.server.send("north", bytes(1001))
+    bench.server.send("north", parts(bytes(1001)))
     assert bench.next(Lost).why == "has 1001 bytes where at most 1000 are due"
     assert any("did not arrive whole: has 1001 bytes" in text for text in bench.told)
-    assert not north.answer(bytes(LIMIT + 1))
+    assert not north.answer(parts(bytes(LIMIT + 1)))
     assert bench.next(Lost).why == f"has {LIMIT + 1} bytes where at most {LIMIT} are due"
     assert any(text.startswith("north: what it sent did not arrive: has") for text in bench.told)
-    assert north.answer(b"fine")
+    assert north.answer(parts(b"fine"))
     assert bytes(bench.next(Answered).data) == b"fine"
 
 
 def test_of_several_requests_the_last_one_counts(bench: Bench) -> None:
     north = bench.joined()
     for data in (b"one", b"two", b"three"):
-        bench.server.send("north", data)
+        bench.server.send("north", parts(data))
         bench.next(Sent)
     assert north.next() == b"three"
 
@@ -153,8 +162,8 @@ def test_what_was_on_its_way_is_lost_when_the_connection_ends(
     monkeypatch.setattr(parcels, "WINDOW_BYTES", 1 << 16)
     north, lost = bench.joined(), list[bool]()
     monkeypatch.setattr(parcels.Outbox, "hear", lambda self, peer, about: None)
-    bench.server.send("north", bytes(LIMIT))
-    sender = threading.Thread(target=lambda: lost.append(north.answer(bytes(LIMIT))))
+    bench.server.send("north", parts(bytes(LIMIT)))
+    sender = threading.Thread(target=lambda: lost.append(north.answer(parts(bytes(LIMIT)))))
     sender.start()
     until(lambda: "north" in bench.server._link._inbox._coming, "a part of it")
     north.hang_up()
@@ -169,7 +178,7 @@ def test_a_peer_that_takes_nothing_is_let_go_of(bench: Bench, monkeypatch: pytes
     bench.let_in()
     monkeypatch.setattr(parcels, "STALL_S", 0.5)
     monkeypatch.setattr(parcels.Inbox, "take", lambda self, peer, about, piece: None)
-    bench.server.send("north", b"data")
+    bench.server.send("north", parts(b"data"))
     assert [bench.next(kind).site for kind in (Lost, Left, Came)] == ["north"] * 3
 
 
@@ -182,9 +191,9 @@ def test_a_second_process_of_a_hospital_is_turned_away_and_the_first_one_undistu
     with pytest.raises(PolysiteError, match=r"^north: another `polysite join` of this name is connected"):
         second.next()
     second.close()
-    bench.server.send("north", b"still there?")
+    bench.server.send("north", parts(b"still there?"))
     assert first.next() == b"still there?"
-    assert first.answer(b"yes")
+    assert first.answer(parts(b"yes"))
     assert [type(bench.next(kind)) for kind in (Sent, Answered)] == [Sent, Answered]
     assert "north: a second `polysite join` was turned away; the first one takes part" in bench.told
 
@@ -268,7 +277,7 @@ def test_strange_messages_change_nothing(bench: Bench) -> None:
         },
     ]
     for about in strange:
-        north._emit("server", about, b"\x80\x04cos\nsystem\n")
+        north._emit("server", about, parts(b"\x80\x04cos\nsystem\n"))
     sfm = north._current["server"]
     for frame in (b"", b"\xff" * 16, b"\x00" * 15, b"\xff" * 100_000):
         sfm.conn.send_frame(frame)
@@ -281,7 +290,7 @@ def test_thousands_of_messages_cost_no_memory(bench: Bench) -> None:
     north = bench.let_in()
     before = memory_mb()
     for number in range(20_000):
-        north._emit("server", {"kind": f"word-{number}", "text": "x" * 1000}, b"")
+        north._emit("server", {"kind": f"word-{number}", "text": "x" * 1000}, ())
         north.piece(number, 0, 2, b"ok")
     data = os.urandom(parcels.PIECE_BYTES)
     for number in range(400):  # 100 MB, never whole
@@ -306,11 +315,11 @@ def test_a_disk_without_room_at_the_server_is_told_there(
 ) -> None:
     north = bench.joined()
 
-    def full(site: str) -> Any:
+    def full(site: str, n_bytes: int) -> Any:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bench.server._link._inbox, "_room", full)
-    assert not north.answer(b"data")
+    assert not north.answer(parts(b"data"))
     assert bench.next(Lost).why == "cannot be kept here: No space left on device"
     assert bench.told[-2:].count(
         "north: what it sent did not arrive: cannot be kept here: No space left on device"
@@ -323,15 +332,15 @@ def test_a_disk_without_room_at_the_server_is_told_there(
 
 def test_a_hospital_finds_a_server_that_was_started_again(bench: Bench) -> None:
     north = bench.joined()
-    bench.server.send("north", b"last words")
+    bench.server.send("north", parts(b"last words"))
     bench.server.close()
     assert north.next() == b"last words"
-    assert not north.answer(b"too late")
+    assert not north.answer(parts(b"too late"))
     bench.server = bench.serve()
     bench.next(Came)
     connected = f"north: connected to localhost:{bench.kit('north').port}"
     until(lambda: bench.told.count(connected) == 2, "the connection")
-    assert north.answer(b"in time")
+    assert north.answer(parts(b"in time"))
     assert bytes(bench.next(Answered).data) == b"in time"
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from hospitals import states
 from network import Network, network
+from polysite.kits.kit import read_kit
 from processes import Program, Stage, make_kits, on_stage, until
 from small_runs import digests, small_raw
 
@@ -97,6 +100,39 @@ def test_slow_lines_that_are_cut_and_mended_change_no_byte(
     assert_nobody_else_was_contacted(hosts, "north")
 
 
+def test_long_lines_change_no_byte(play: Stage, hosts: Network, here: Callable[..., dict[str, str]]) -> None:
+    """A quarter of a second each way, as by satellite; one of them slow as well."""
+    for site in play.raw["sites"]:
+        hosts.delay(site, 250)
+    hosts.slow("south", 2000)
+    programs = [join(play, hosts, site) for site in play.raw["sites"]]
+    server = serve(play, hosts)
+    play.until_event("came", site="south")
+    assert seconds_to_connect(play, hosts, "south") >= 0.5
+    server.ended(0)
+    for program in programs:
+        program.until_said("small has ended")
+        program.leave()
+    assert not play.events("left")
+    assert states(digests(play.folder, "*.safetensors")) == here(
+        "north", "south", training={"rounds": 2}, **WIDE
+    )
+
+
+CONNECT = """
+import socket, sys, time
+start = time.monotonic()
+socket.create_connection(sys.argv[1:], timeout=20).close()
+print(time.monotonic() - start)
+"""
+
+
+def seconds_to_connect(play: Stage, hosts: Network, site: str) -> float:
+    """From a hospital to the server: once there and back."""
+    port = read_kit(play.kits / "server", "server").port
+    return float(hosts.run(site, sys.executable, "-c", CONNECT, hosts.address("server"), str(port)))
+
+
 def answer_bytes(log: Path, round_: int) -> int:
     """How many bytes a hospital's answer to a round has, once it is about to leave."""
     lines = [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -105,14 +141,17 @@ def answer_bytes(log: Path, round_: int) -> int:
 
 
 def a_part_is_there(play: Stage, size: int) -> bool:
-    """Whether a part of a parcel lies at the server: in a file without a name."""
-    try:
-        opened = list(Path(f"/proc/{play.programs[-1].process.pid}/fd").iterdir())
-        return any(
-            "(deleted)" in str(path.readlink()) and 0 < path.stat().st_size < size // 2 for path in opened
-        )
-    except FileNotFoundError:  # closed meanwhile
-        return False
+    """Whether the server has written down a part of a parcel: in a file without a name."""
+    process = Path(f"/proc/{play.programs[-1].process.pid}")
+    for opened in (process / "fd").iterdir():
+        try:
+            is_one = "(deleted)" in str(opened.readlink())
+            at = re.search(r"pos:\s*(\d+)", (process / "fdinfo" / opened.name).read_text())
+        except FileNotFoundError:  # closed meanwhile
+            continue
+        if is_one and at and 0 < int(at[1]) < size // 2:
+            return True
+    return False
 
 
 def assert_nobody_else_was_contacted(hosts: Network, site: str) -> None:

@@ -1,6 +1,6 @@
 """Questions to sites that come, go, refuse, and answer late: each answer once, in the order of the sites."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,11 +49,12 @@ class Script:
     def come(self, *sites: str, after: float = 0.0) -> None:
         self.at += [(self.clock.now + after, Came(site)) for site in sites]
 
-    def send(self, site: str, data: bytes) -> None:
+    def send(self, site: str, data: Sequence[memoryview]) -> None:
+        text = b"".join(data).decode()
         self.on_the_way += 1
         self.most_on_the_way = max(self.most_on_the_way, self.on_the_way)
-        self.sent.append(data.decode())
-        word = data.decode().partition(" ")[0]
+        self.sent.append(text)
+        word = text.partition(" ")[0]
         if self.react is not None:
             self.at += [(self.clock.now, event) for event in self.react(site, word)]
             return
@@ -89,8 +90,8 @@ class Asked:
     def what(self) -> str:
         return f"the {self.kind}"
 
-    def request(self, site: str, *, join: bool) -> bytes:
-        return f"{'join' if join else self.kind} {site}".encode()
+    def request(self, site: str, *, join: bool) -> Sequence[memoryview]:
+        return [memoryview(f"{'join' if join else self.kind} {site}".encode())]
 
     def read(self, site: str, data: bytes | memoryview) -> tuple[str, wire.Payload]:
         word = bytes(data).decode()
@@ -174,8 +175,8 @@ def test_a_site_that_went_away_is_asked_again_when_it_is_back(bench: Callable[..
     one.script.at += [(5.0, Left("b", "cut")), (9.0, Came("b"))]
     original = one.script.send
 
-    def send(site: str, data: bytes) -> None:
-        one.script.silent = {"b"} if one.script.clock.now < 9 and data != b"join b" else set()
+    def send(site: str, data: Sequence[memoryview]) -> None:
+        one.script.silent = {"b"} if one.script.clock.now < 9 and data[0] != b"join b" else set()
         original(site, data)
 
     one.script.send = send  # type: ignore[method-assign]

@@ -78,7 +78,7 @@ def test_a_site_that_was_altered_is_refused_when_the_run_goes_on(
     """Whether its message is taken again (first) or its round is done from it (second)."""
     crew = toy_crew(2)
     run(crew, stop_after=stop)
-    for path in (crew.folder / "sites" / site).rglob("state.safetensors"):
+    for path in (crew.folder / "sites" / site).rglob("*.safetensors"):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)

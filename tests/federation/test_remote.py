@@ -1,6 +1,6 @@
 """The hospital's end: what its policy does not allow, or is not as agreed, is refused before any data is read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,9 @@ class Bench:
             "log": "",
             "facts": {},
         }
-        data = wire.encode(
-            wire.Head(**{**usual, **over}), self.crew.initial() if tensors is None else tensors
-        )
-        return wire.read(self.outpost.answer(data), SITE, wire.most_bytes(self.shared))
+        head = wire.Head(**{**usual, **over})
+        data = b"".join(wire.encode(head, self.crew.initial() if tensors is None else tensors))
+        return wire.read(b"".join(self.outpost.answer(data)), SITE, wire.most_bytes(self.shared))
 
     def log(self) -> list[dict[str, Any]]:
         return verify(self.folder / "site.jsonl")
@@ -232,7 +231,7 @@ def test_a_run_whose_digest_is_another_here_is_refused(bench: Making) -> None:
 @pytest.mark.parametrize("data", [b"", b"hello", bytes(10_000_000)])
 def test_bytes_that_are_no_payload_get_an_answer(bench: Making, data: bytes) -> None:
     one = bench()
-    answer = wire.read(one.outpost.answer(data), SITE, wire.most_bytes({}))
+    answer = wire.read(b"".join(one.outpost.answer(data)), SITE, wire.most_bytes({}))
     assert answer.head.kind == "refused"
     assert [line["event"] for line in one.log()] == ["refused", "out"]
 
@@ -309,8 +308,8 @@ class Lying:
         self.outpost, self.change, self.tensors = outpost, change, tensors
         self.site = outpost.site
 
-    def answer(self, data: bytes) -> bytes:
-        answer = wire.read(self.outpost.answer(data), SITE, 1 << 30)
+    def answer(self, data: bytes) -> Sequence[memoryview]:
+        answer = wire.read(b"".join(self.outpost.answer(data)), SITE, 1 << 30)
         shared = {} if answer.head.kind == "joined" else dict(self.outpost._crew.plans[SITE].sent)
         tensors = answer.tensors(shared) if self.tensors is None else self.tensors
         return wire.encode(self.change(answer.head), tensors)

@@ -1,6 +1,7 @@
 """Stores: whole versions or none, and clear words about anything else."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -11,15 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from polysite.errors import CheckpointError
 from polysite.federation import store as store_module
 from polysite.federation import tensor_files
 from polysite.federation.saver import Saver
 from polysite.federation.store import Store
-from polysite.federation.tensor_files import read_in_place, write_tensors
+from polysite.federation.tensor_files import TensorFile, read_in_place, read_tensors, write_tensors
 
-STATE = {"private/a": torch.arange(6).reshape(2, 3), "outbox/b": torch.tensor([0.5], dtype=torch.bfloat16)}
+STATE = {"private/a": torch.arange(6).reshape(2, 3), "memory/b": torch.tensor([0.5], dtype=torch.bfloat16)}
+SENT = TensorFile({"b": torch.tensor([2.5, -1.0])})
 
 
 @pytest.fixture
@@ -28,22 +31,25 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_round_trip_keeps_names_types_shapes_and_facts(store: Store) -> None:
-    store.save(3, STATE, {"loss": 1.5})
+    store.save(3, STATE, {"loss": 1.5}, SENT)
     tensors, facts = store.load(3, verify=True)
     assert facts == {"loss": 1.5}
     assert {name: (t.dtype, t.tolist()) for name, t in tensors.items()} == {
         name: (t.dtype, t.tolist()) for name, t in STATE.items()
     }
-    assert set(store.load(3, prefix="outbox/")[0]) == {"b"}
+    assert set(store.load(3, prefix="memory/")[0]) == {"b"}
+    sent, facts = store.load_outbox(3, verify=True)
+    assert facts == {"loss": 1.5}
+    assert {name: t.tolist() for name, t in sent.items()} == {"b": [2.5, -1.0]}
 
 
 def test_a_version_is_read_into_the_tensors_that_fit(store: Store) -> None:
     kinds = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32]
     state = {f"private/{kind}": torch.arange(6).reshape(2, 3).to(kind) for kind in kinds}
     state["private/count"] = torch.tensor(5)
-    store.save(1, {**state, "outbox/x": torch.ones(2)}, {})
+    store.save(1, state, {}, SENT)
     targets = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    found, _ = store.load_in_place(1, targets, skip="outbox/", verify=True)
+    found, _ = store.load_in_place(1, targets, verify=True)
     assert set(found) == set(state)
     for name, tensor in state.items():
         assert found[name] is targets[name]
@@ -63,7 +69,7 @@ def test_a_version_is_read_into_the_tensors_that_fit(store: Store) -> None:
 def test_what_does_not_fit_is_given_back_as_a_tensor_of_its_own(store: Store, target: torch.Tensor) -> None:
     stored = torch.arange(6.0).reshape(2, 3)
     store.save(1, {"private/x": stored, "memory/y": stored.clone()}, {})
-    found, _ = store.load_in_place(1, {"private/x": target}, skip="outbox/", verify=False)
+    found, _ = store.load_in_place(1, {"private/x": target}, verify=False)
     assert torch.equal(found["private/x"], stored)
     assert torch.equal(found["memory/y"], stored)
     assert target.device.type == "meta" or not target.any()
@@ -75,7 +81,27 @@ def test_a_file_that_shrinks_while_it_is_read_is_no_state(
     store.save(1, {"x": torch.ones(4)}, {})
     monkeypatch.setattr(tensor_files.os, "preadv", lambda *_: 3)
     with pytest.raises(CheckpointError, match="cut short"):
-        read_in_place(store.path(1) / "state.safetensors", {"x": torch.zeros(4)}, skip="-")
+        read_in_place(store.path(1) / "state.safetensors", {"x": torch.zeros(4)})
+
+
+def test_a_tensor_file_is_the_file_that_safetensors_writes(tmp_path: Path) -> None:
+    tensors = {
+        **{str(kind): torch.arange(6).reshape(2, 3).to(kind) for kind in tensor_files.TYPES.values()},
+        "none": torch.zeros(0, 3),
+        "one": torch.tensor(2.5),
+        "gaps": torch.arange(6.0).reshape(2, 3).t(),
+    }
+    file = TensorFile(tensors)
+    file.write(tmp_path / "ours")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "theirs")
+    written = (tmp_path / "ours").read_bytes()
+    assert written == (tmp_path / "theirs").read_bytes() == b"".join(file.parts)
+    assert file.sha256 == hashlib.sha256(written).digest()
+    assert list(file) == list(tensors)
+    for name, tensor in read_tensors(tmp_path / "ours").items():
+        assert tensor.dtype == tensors[name].dtype
+        assert torch.equal(tensor, tensors[name])
+        assert torch.equal(file[name], tensors[name])
 
 
 def test_two_versions_are_kept(store: Store) -> None:
@@ -146,8 +172,7 @@ def test_a_full_disk_leaves_the_last_version_and_says_so(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store_module, "save_file", full)
-    monkeypatch.setattr(tensor_files, "save_file", full)
+    monkeypatch.setattr(TensorFile, "write", full)
     with pytest.raises(CheckpointError, match="no space left on the device"):
         store.save(2, STATE, {})
     assert store.versions() == [1]
@@ -171,14 +196,15 @@ KILLED = """
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*a, **k)
         return call
-    for name in ("save_file", "flush", "file_digest"):
-        setattr(module, name, counted(getattr(module, name)))
+    module.flush = counted(module.flush)
+    module.TensorFile.write = counted(module.TensorFile.write)
     for name in ("write_text", "rename", "mkdir"):
         setattr(Path, name, counted(getattr(Path, name)))
     module.shutil.rmtree = counted(module.shutil.rmtree)
     store = module.Store(Path(sys.argv[1]), "run")
     for version in (1, 2, 3):
-        store.save(version, {"x": torch.full((100,), float(version))}, {"version": version})
+        tensors = {"x": torch.full((100,), float(version))}
+        store.save(version, tensors, {"version": version}, module.TensorFile(tensors))
     print("survived")
 """
 
@@ -199,7 +225,9 @@ def test_killed_anywhere_in_a_write_only_whole_versions_are_left(tmp_path: Path)
         for version in store.versions():
             tensors, facts = store.load(version, verify=True)
             assert facts == {"version": version}
-            assert torch.equal(tensors["x"], torch.full((100,), float(version)))
+            sent, _ = store.load_outbox(version, verify=True)
+            for x in (tensors["x"], sent["x"]):
+                assert torch.equal(x, torch.full((100,), float(version)))
         if "survived" in done.stdout:
             break
         assert done.returncode == -9, done.stderr

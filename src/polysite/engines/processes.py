@@ -84,7 +84,7 @@ class Processes:
                 answer = done[name].get()
                 if "error" in answer:
                     raise PolysiteError(answer["error"])
-                outbox, _ = self._crew.sites[name].store.load(round_ + 1, prefix="outbox/")
+                outbox, _ = self._crew.sites[name].store.load_outbox(round_ + 1)
                 yield Message(name, outbox, answer["weight"], answer["facts"])
         finally:
             stop.set()

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -147,7 +147,7 @@ class _Question(ABC, Generic[T]):
     round: int
     state: Mapping[str, Tensor]
 
-    def request(self, site: str, *, join: bool) -> bytes:
+    def request(self, site: str, *, join: bool) -> Sequence[memoryview]:
         letters = self.engine._letters
         if join:
             return letters.ask_to_join(site, self.engine._next)

@@ -1,6 +1,7 @@
 """What a carrier does: it brings bytes to sites, tells what comes of it, and knows nothing of what is in them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -36,10 +37,19 @@ class Lost:
 
 @dataclass(frozen=True)
 class Answered:
-    """A site sent something; ``data`` may lie on disk until it is read."""
+    """A site sent something.
+
+    Parameters
+    ----------
+    data : bytes or memoryview
+        May lie on disk until it is read.
+    rest : callable
+        Lets go of the memory that reading took; ``data`` may not have been written to. It can be read again.
+    """
 
     site: str
     data: bytes | memoryview
+    rest: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 Event = Came | Left | Sent | Lost | Answered
@@ -48,8 +58,8 @@ Event = Came | Left | Sent | Lost | Answered
 class Carrier(Protocol):
     """One end of the wire, the server's; used by one thread."""
 
-    def send(self, site: str, data: bytes) -> None:
-        """Begin to bring bytes to a site that came; `Sent`, `Lost` or `Left` follows."""
+    def send(self, site: str, data: Sequence[memoryview]) -> None:
+        """Begin to bring bytes, given in parts, to a site that came; `Sent`, `Lost` or `Left` follows."""
         ...
 
     def next(self, timeout_s: float) -> Event | None:

@@ -34,7 +34,7 @@ class Question(Protocol[T_co]):
         """The question in words: ``round 3``."""
         ...
 
-    def request(self, site: str, *, join: bool) -> bytes:
+    def request(self, site: str, *, join: bool) -> Sequence[memoryview]:
         """The payload that asks a site to join, or the question itself."""
         ...
 
@@ -55,6 +55,8 @@ class _Open:
     order: Sequence[str]
     deadline: float
     limit_s: float
+    turn: str = ""
+    """The site whose answer is waited for."""
     joining: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     came: dict[str, Payload] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class Gather:
         now = _Open(question, sites, time.monotonic() + limit_s, limit_s)
         self.left_out = now.out
         for site in sites:
+            now.turn = site
             while site not in now.came and site not in now.out:
                 self._step(now)
             if site in now.out:
@@ -190,6 +193,8 @@ class Gather:
                 now.ask_anew(site)
             case Answered():
                 self._hear(now, site, event.data)
+                if site != now.turn:
+                    event.rest()
 
     def _hear(self, now: _Open, site: str, data: bytes | memoryview) -> None:
         open_ = site in now.unresolved()

@@ -1,6 +1,6 @@
 """What the server writes to sites and reads from them: payloads made, checked, and put into the log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +12,7 @@ from polysite.federation.audit import Audit
 from polysite.federation.crew import Crew
 from polysite.federation.remote import REASON_LETTERS, line
 from polysite.federation.share import fingerprint
+from polysite.federation.tensor_files import TensorFile
 
 ANSWERS = {"join": "joined", "round": "worked", "finish": "finished"}
 """What is asked -> what a site answers."""
@@ -23,17 +24,31 @@ class Letters:
     def __init__(self, crew: Crew, audit: Audit) -> None:
         self._plans, self._audit = crew.plans, audit
         self._run = crew.run.agreed()
+        self._state: Mapping[str, Tensor] = {}
+        self._bodies: dict[str, TensorFile] = {}
 
-    def ask(self, kind: str, site: str, round_: int, state: Mapping[str, Tensor], **facts: Any) -> bytes:
-        """A payload for a site: of the state, the names that this site shares."""
-        shared = self._plans[site].shared
-        tensors = {name: state[name] for name in shared} if state else {}
-        head = wire.Head(kind, self._run.digest(), fingerprint(shared), site, round_, self._audit.tip, facts)
+    def ask(
+        self, kind: str, site: str, round_: int, state: Mapping[str, Tensor], **facts: Any
+    ) -> Sequence[memoryview]:
+        """A payload for a site, in parts: of the state, the names that this site shares."""
+        plan = fingerprint(self._plans[site].shared)
+        tensors = self._body(site, plan, state)
+        head = wire.Head(kind, self._run.digest(), plan, site, round_, self._audit.tip, facts)
         data = wire.encode(head, tensors)
-        self._audit("out", **line(head, wire.digest_of(data), len(data), site, tensors))
+        self._audit("out", **line(head, wire.digest_of(data), wire.size_of(data), site, tensors))
         return data
 
-    def ask_to_join(self, site: str, round_: int) -> bytes:
+    def _body(self, site: str, plan: str, state: Mapping[str, Tensor]) -> TensorFile:
+        """What of a state goes to a site; one for all sites that share the same."""
+        if not state:
+            return TensorFile({})
+        if state is not self._state:
+            self._state, self._bodies = state, {}
+        if plan not in self._bodies:
+            self._bodies[plan] = TensorFile({name: state[name] for name in self._plans[site].shared})
+        return self._bodies[plan]
+
+    def ask_to_join(self, site: str, round_: int) -> Sequence[memoryview]:
         """The payload that proposes the run."""
         run = self._run.model_dump(mode="json")
         return self.ask("join", site, round_, {}, run=run, polysite=version("polysite"))

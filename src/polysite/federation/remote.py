@@ -5,7 +5,7 @@ what is to leave, write it into the log, send. The words of an error may hold wh
 path; they stay here, and the server hears only that there was one, unless the error is a `Refusal`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
 from typing import Any, Literal
@@ -76,8 +76,8 @@ class Outpost:
         """The most bytes that the server may send now."""
         return wire.most_bytes(self._plan.shared if self._plan else {})
 
-    def answer(self, data: bytes | memoryview) -> bytes:
-        """The answer to one payload; whatever is wrong becomes a refusal, and the run has to be joined anew."""
+    def answer(self, data: bytes | memoryview) -> Sequence[memoryview]:
+        """The answer to one payload, in parts; whatever is wrong becomes a refusal, and the run is joined anew."""
         head: wire.Head | None = None
         try:
             payload = wire.read(data, SERVER, self.limit)
@@ -105,7 +105,7 @@ class Outpost:
         self._run, self._plan, self._crew = "", None, None
         opened.close()
 
-    def _answer(self, payload: wire.Payload) -> bytes:
+    def _answer(self, payload: wire.Payload) -> Sequence[memoryview]:
         kinds = {"join": self._join, "round": self._round, "finish": self._finish, "stop": self._stop}
         if payload.head.kind not in kinds:
             raise WireError(
@@ -115,7 +115,7 @@ class Outpost:
 
     # --- what can be asked --------------------------------------------------------------------------------
 
-    def _join(self, payload: wire.Payload) -> bytes:
+    def _join(self, payload: wire.Payload) -> Sequence[memoryview]:
         """Look at a run, and open it if the policy allows it."""
         self.leave()
         payload.tensors({})
@@ -135,7 +135,7 @@ class Outpost:
         facts = {"versions": versions, "polysite": version("polysite"), "torch": version("torch")}
         return self._send(payload.head, "joined", {}, facts)
 
-    def _round(self, payload: wire.Payload) -> bytes:
+    def _round(self, payload: wire.Payload) -> Sequence[memoryview]:
         crew, plan, round_ = *self._joined(payload), payload.head.round
         rounds = crew.run.training.rounds
         if not 0 <= round_ < rounds:
@@ -151,7 +151,7 @@ class Outpost:
         facts = sendable(message.facts)
         return self._send(payload.head, "worked", message.tensors, facts, first=crew.saver.wait)
 
-    def _finish(self, payload: wire.Payload) -> bytes:
+    def _finish(self, payload: wire.Payload) -> Sequence[memoryview]:
         crew, plan = self._joined(payload)
         payload.require(round=crew.run.training.rounds)
         state = payload.tensors(plan.shared)
@@ -166,7 +166,7 @@ class Outpost:
         self.outcome = "ended"
         return answer
 
-    def _stop(self, payload: wire.Payload) -> bytes:
+    def _stop(self, payload: wire.Payload) -> Sequence[memoryview]:
         """The server has stopped the run."""
         self._joined(payload)
         payload.tensors({})
@@ -237,16 +237,18 @@ class Outpost:
         facts: Mapping[str, Any],
         *,
         first: Callable[[], object] = lambda: None,
-    ) -> bytes:
+    ) -> Sequence[memoryview]:
         """What is to leave, in the log; ``first`` waits until it is on the disk, so that it is there after a stop."""
         allow_names(self._policy, self.site, tensors)
         head = wire.Head(kind, asked.run, asked.plan, self.site, asked.round, self._audit.tip, facts)
         data = wire.encode(head, tensors)
         first()
-        self._audit("out", **line(head, wire.digest_of(data), len(data), SERVER, tensors))
+        self._audit("out", **line(head, wire.digest_of(data), wire.size_of(data), SERVER, tensors))
         return data
 
-    def _refusal(self, data: bytes | memoryview, asked: wire.Head | None, reason: str) -> bytes:
+    def _refusal(
+        self, data: bytes | memoryview, asked: wire.Head | None, reason: str
+    ) -> Sequence[memoryview]:
         self._audit("refused", sha256=wire.digest_made_of(data), bytes=len(data), reason=reason)
         empty = wire.Head("", "", "", "", 0, "", {})
         return self._send(asked or empty, "refused", {}, {"reason": reason[:REASON_LETTERS]})

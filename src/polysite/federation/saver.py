@@ -5,14 +5,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from polysite.federation.store import Store
-from polysite.federation.tensor_files import n_bytes
+from polysite.federation.tensor_files import TensorFile, n_bytes
 
 KEEP_BYTES = 1 << 30
 """The most that snapshots may have that stay in memory."""
@@ -32,7 +31,7 @@ class Saver:
 
     def __init__(self, keep_bytes: int = KEEP_BYTES) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="polysite-saver")
-        self._pending: list[tuple[Path, Future[str]]] = []
+        self._pending: list[tuple[Path, Future[None]]] = []
         self._turns: list[dict[str, Tensor]] = [{}, {}]
         self._own: dict[Path, dict[str, Tensor]] = {}
         self._kept: dict[Path, tuple[int, Mapping[str, Tensor]]] = {}
@@ -55,15 +54,15 @@ class Saver:
         version: int,
         tensors: Mapping[str, Tensor],
         facts: Mapping[str, Any],
-        fixed: Mapping[str, Tensor] = MappingProxyType({}),
+        outbox: TensorFile | None = None,
     ) -> None:
-        """Save a snapshot of tensors that may change as soon as this returns, and ``fixed`` ones that never do."""
+        """Save a snapshot of tensors that may change as soon as this returns, and what a site sends."""
         self.wait(leave=1)
         self._kept.pop(store.folder, None)
         snapshot = _copied(tensors, self._buffers(store, tensors))
         if store.folder in self._own:
             self._kept[store.folder] = version, snapshot
-        self.submit(store, version, {**snapshot, **fixed}, facts)
+        self.submit(store, version, snapshot, facts, outbox)
 
     def kept(self, store: Store, version: int) -> Mapping[str, Tensor] | None:
         """The last snapshot of a store, if it is in memory and of this version; only to be read."""
@@ -85,21 +84,31 @@ class Saver:
         return self._turns[0]
 
     def submit(
-        self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
-    ) -> Future[str]:
-        """Save tensors that nobody will change; the future of the file's digest."""
-        future = self._thread.submit(self._run, store, version, tensors, dict(facts))
+        self,
+        store: Store,
+        version: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        outbox: TensorFile | None = None,
+    ) -> Future[None]:
+        """Save tensors that nobody will change."""
+        future = self._thread.submit(self._run, store, version, tensors, dict(facts), outbox)
         self._pending.append((store.folder, future))
         return future
 
     def _run(
-        self, store: Store, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
-    ) -> str:
+        self,
+        store: Store,
+        version: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        outbox: TensorFile | None,
+    ) -> None:
         self._running.wait()
         if self._failure is not None:
             raise self._failure
         try:
-            return store.save(version, tensors, facts)
+            store.save(version, tensors, facts, outbox)
         except BaseException as error:
             self._failure = error
             raise

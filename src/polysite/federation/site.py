@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from polysite.algorithms.algorithm import Algorithm, Message, Place
 from polysite.config.training import Training
 from polysite.errors import CheckpointError, PolysiteError
+from polysite.federation.memory import Memory
 from polysite.federation.optimisers import moments, other_moments, restore
 from polysite.federation.parts import Parts
 from polysite.federation.saver import Saver
@@ -21,7 +22,7 @@ from polysite.federation.share import SitePlan
 from polysite.federation.sound import require_planned
 from polysite.federation.stages.exchange import pack
 from polysite.federation.store import Store
-from polysite.federation.tensor_files import n_bytes
+from polysite.federation.tensor_files import TensorFile, n_bytes
 from polysite.seeds import derive
 from polysite.tasks.task import AfterStep, Effort, Penalty, Task, TrainingData, rate_factor
 from polysite.threads import one_thread
@@ -38,6 +39,8 @@ class Slot:
     memory: dict[str, Tensor] = field(default_factory=dict)
     residual: dict[str, Tensor] = field(default_factory=dict)
     """What the last message lost by rounding; apart from the memory, so that no method can touch it."""
+    outboxes: Memory = field(default_factory=Memory)
+    """For what leaves."""
     holder: tuple[str, int] | None = None
     """Site and version whose state the slot holds now."""
 
@@ -81,8 +84,8 @@ class Site:
             What the server holds; of it, the names that this site shares.
         """
         if round_ + 1 in self.store.versions():
-            outbox, facts = self._load(round_ + 1, "outbox/")
-            return Message(self.name, outbox, facts["n_samples"], facts)
+            sent, facts = self.store.load_outbox(round_ + 1, verify=True)
+            return Message(self.name, sent, facts["n_samples"], facts)
         start = time.perf_counter()
         with one_thread():
             slot = self._enter(self._newest(round_))
@@ -103,7 +106,7 @@ class Site:
         worked = time.perf_counter()
         self.saver.pause()
         with one_thread():
-            outbox = self._packed(slot, message, arrived, facts)
+            outbox = TensorFile(self._packed(slot, message, arrived, facts))
             facts |= {
                 "losses": losses,
                 "n_samples": self.data.n_samples,
@@ -133,7 +136,7 @@ class Site:
         self, slot: Slot, message: Mapping[str, Tensor], arrived: Mapping[str, Tensor], facts: dict[str, Any]
     ) -> dict[str, Tensor]:
         """What leaves for a message: tensors of their own on the CPU; what rounding lost goes into the slot."""
-        sent = {name: tensor.detach().to("cpu", copy=True) for name, tensor in message.items()}
+        sent = slot.outboxes.copied(message)
         require_planned(sent, self.plan.shared, self.name)
         packed = pack(self.plan.exchange, sent, arrived, slot.residual)
         slot.residual = packed.residual
@@ -181,15 +184,11 @@ class Site:
     def _read(self, slot: Slot, version: int) -> dict[str, Tensor]:
         """A version from disk, read into the slot's own tensors where it can be."""
         self.saver.wait_for(self.store)
-        tensors, _ = self.store.load_in_place(
-            version, self._kept(slot), skip="outbox/", verify=version not in self.trusted
-        )
+        tensors, _ = self.store.load_in_place(version, self._kept(slot), verify=version not in self.trusted)
         self.trusted.add(version)
         return tensors
 
-    def _leave(
-        self, slot: Slot, version: int, outbox: Mapping[str, Tensor], facts: Mapping[str, Any]
-    ) -> None:
+    def _leave(self, slot: Slot, version: int, outbox: TensorFile, facts: Mapping[str, Any]) -> None:
         """Keep the site's state as a version."""
         state = slot.model.state_dict()
         models = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
@@ -201,8 +200,7 @@ class Site:
             **{f"memory/{name}": tensor for name, tensor in slot.memory.items()},
         }
         lost = {f"residual/{name}": tensor for name, tensor in slot.residual.items()}
-        sent = {f"outbox/{name}": tensor for name, tensor in outbox.items()}
-        self.saver.save(self.store, version, {**tensors, **lost}, facts, sent)
+        self.saver.save(self.store, version, {**tensors, **lost}, facts, outbox)
         self.trusted.add(version)
         slot.holder = (self.name, version)
 

@@ -1,8 +1,8 @@
 """Durable state: one folder a version, complete or absent, never half-written.
 
-``FOLDER/round-000003/state.safetensors`` holds the tensors by name, ``state.json`` beside it the facts and
-the digest of the tensors' file. A version is written under a temporary name, flushed to disk and renamed, so a
-process that is killed at any moment leaves only whole versions behind.
+``FOLDER/round-000003/state.safetensors`` holds the tensors by name, ``outbox.safetensors`` beside it what a site
+sent, ``state.json`` the facts and the files' digests. A version is written under a temporary name, flushed to disk
+and renamed, so a process that is killed at any moment leaves only whole versions behind.
 """
 
 import errno
@@ -13,16 +13,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from polysite.errors import CheckpointError
-from polysite.federation.tensor_files import REMEDY, file_digest, flush, read_in_place, read_tensors
+from polysite.federation.tensor_files import (
+    REMEDY,
+    TensorFile,
+    file_digest,
+    flush,
+    read_in_place,
+    read_tensors,
+)
 
-FORMAT = 2
+FORMAT = 3
 KEEP = 2
 """Versions kept: the last whole round, and the one that a round in progress starts from."""
+STATE, OUTBOX, HEAD = "state.safetensors", "outbox.safetensors", "state.json"
 
 
 def _seal(head: Mapping[str, Any]) -> str:
@@ -53,8 +59,14 @@ class Store:
         """Versions on disk, oldest first."""
         return sorted(int(path.name[6:]) for path in self.folder.glob("round-[0-9]*"))
 
-    def save(self, version: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-        """Write a version atomically, drop those older than ``KEEP``; the digest of the tensors' file.
+    def save(
+        self,
+        version: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        outbox: TensorFile | None = None,
+    ) -> None:
+        """Write a version atomically, and drop those older than ``KEEP``.
 
         Raises
         ------
@@ -66,35 +78,33 @@ class Store:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            file = temporary / "state.safetensors"
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-            digest = file_digest(file)
+            files = {STATE: TensorFile(tensors)} | ({} if outbox is None else {OUTBOX: outbox})
+            for name, file in files.items():
+                file.write(temporary / name)
             head = {
                 "format": FORMAT,
                 "run": self._run,
                 "version": version,
-                "sha256": digest,
+                "sha256": {name: file.sha256.hex() for name, file in files.items()},
                 "facts": dict(facts),
             }
             text = json.dumps({**head, "seal": _seal(head)}, indent=1)
-            (temporary / "state.json").write_text(text, encoding="utf-8")
-            for path in (file, temporary / "state.json", temporary):
+            (temporary / HEAD).write_text(text, encoding="utf-8")
+            for path in (*temporary.iterdir(), temporary):
                 flush(path)
             if final.exists():
                 self._drop(final)
             temporary.rename(final)
             flush(self.folder)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-            cause = "no space left on the device" if full else str(error)
+            cause = "no space left on the device" if error.errno == errno.ENOSPC else str(error)
             raise CheckpointError(
                 f"{final}: cannot be written: {cause}; earlier rounds are safe: make room, then go on with --resume"
             ) from error
         for old in self.versions():
             if old <= version - KEEP:
                 self._drop(self.path(old))
-        return digest
 
     def _drop(self, path: Path) -> None:
         """Remove a version; the rename first, so that no half of it is ever taken for a version."""
@@ -104,14 +114,14 @@ class Store:
         shutil.rmtree(aside, ignore_errors=True)
 
     def head(self, version: int) -> dict[str, Any]:
-        """A version's JSON: format, run, version, digest and facts.
+        """A version's JSON: format, run, version, digests and facts.
 
         Raises
         ------
         CheckpointError
             If it is missing, no JSON, or of another run.
         """
-        path = self.path(version) / "state.json"
+        path = self.path(version) / HEAD
         try:
             head: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if head["format"] != FORMAT:
@@ -146,11 +156,16 @@ class Store:
         CheckpointError
             If the version is incomplete, altered or of another run.
         """
-        file, facts = self._file(version, verify=verify)
+        file, facts = self._file(version, STATE, verify=verify)
         return read_tensors(file, prefix), facts
 
+    def load_outbox(self, version: int, *, verify: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As `load`: what a site sent."""
+        file, facts = self._file(version, OUTBOX, verify=verify)
+        return read_tensors(file), facts
+
     def load_in_place(
-        self, version: int, targets: Mapping[str, Tensor], *, skip: str, verify: bool
+        self, version: int, targets: Mapping[str, Tensor], *, verify: bool
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As `load`, but what has a fitting target is read into it; see `tensor_files.read_in_place`.
 
@@ -159,13 +174,13 @@ class Store:
         CheckpointError
             As `load`; the targets may then hold a part of the version.
         """
-        file, facts = self._file(version, verify=verify)
-        return read_in_place(file, targets, skip=skip), facts
+        file, facts = self._file(version, STATE, verify=verify)
+        return read_in_place(file, targets), facts
 
-    def _file(self, version: int, *, verify: bool) -> tuple[Path, dict[str, Any]]:
+    def _file(self, version: int, name: str, *, verify: bool) -> tuple[Path, dict[str, Any]]:
         head = self.head(version)
-        file = self.path(version) / "state.safetensors"
-        if verify and (not file.is_file() or file_digest(file) != head["sha256"]):
+        file = self.path(version) / name
+        if verify and (not file.is_file() or file_digest(file) != head["sha256"].get(name)):
             raise CheckpointError(
                 f"{file}: is cut short or altered (its SHA-256 is not the stored one); {REMEDY}"
             )

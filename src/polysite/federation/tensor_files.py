@@ -1,4 +1,4 @@
-"""Named tensors in one safetensors file: written whole, read by name, in place where there is room already."""
+"""Named tensors as one safetensors file: laid out where they lie, written whole, read by name."""
 
 import hashlib
 import json
@@ -6,17 +6,104 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from polysite.errors import CheckpointError
+from polysite.errors import CheckpointError, PolysiteError
 
 REMEDY = "restore it from a backup, or remove this folder if an earlier round-* folder lies beside it"
+TYPES = {
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Letters in a safetensors header -> type; in the order in which safetensors lays tensors out, large items first."""
+_LETTERS = {kind: letters for letters, kind in TYPES.items()}
+_PLACES = {kind: place for place, kind in enumerate(TYPES.values())}
+ALIGNMENT = 8
+"""Bytes of the largest item."""
+
+
+class TensorFile(Mapping[str, Tensor]):
+    """Tensors by name, and the safetensors file that they are: its bytes lie where the tensors lie.
+
+    The bytes are those that safetensors' own writer gives, which copies everything; the same tensors give the same
+    bytes, in whatever order. Nobody may change the tensors any more.
+
+    Raises
+    ------
+    PolysiteError
+        If a tensor is of a type that is not among `TYPES`.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self.parts: tuple[memoryview, ...] = _laid_out(self._tensors)
+        """The file's bytes, one after another."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """Of the file; made once, whoever needs it."""
+        made = hashlib.sha256()
+        for part in self.parts:
+            made.update(part)
+        return made.digest()
+
+    def write(self, file: Path) -> None:
+        """Write the file; it may not be on the disk yet."""
+        with file.open("wb", buffering=0) as out:
+            for part in self.parts:
+                while len(part):
+                    part = part[out.write(part) :]
+
+
+def _laid_out(tensors: Mapping[str, Tensor]) -> tuple[memoryview, ...]:
+    """A safetensors file in parts: the length of its header, the header, and each tensor's own memory."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _LETTERS:
+            raise PolysiteError(
+                f"{name!r} is {tensor.dtype}: tensors of this type can be neither kept nor sent"
+            )
+    entries, end = {}, 0
+    names = sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name))
+    for name in names:
+        start, end = end, end + n_bytes([tensors[name]])
+        entries[name] = {
+            "dtype": _LETTERS[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    header = aligned(json.dumps(entries, separators=(",", ":")).encode(), 8)
+    values = [
+        tensors[name].reshape(-1).view(torch.uint8).numpy().data for name in names if tensors[name].numel()
+    ]
+    return memoryview(len(header).to_bytes(8, "little")), memoryview(header), *values
+
+
+def aligned(text: bytes, before: int) -> bytes:
+    """JSON with blanks behind it, so that what follows begins at a multiple of the largest item."""
+    return text + b" " * (-(before + len(text)) % ALIGNMENT)
 
 
 @contextmanager
@@ -38,19 +125,14 @@ def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
         }
 
 
-def read_in_place(file: Path, targets: Mapping[str, Tensor], *, skip: str) -> dict[str, Tensor]:
+def read_in_place(file: Path, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All tensors of a safetensors file by name; those with a target are read into it, without new memory.
 
     A target takes part if it lies on the CPU, without gaps, and has the stored shape and type; its tensor is then
     the target itself. New memory costs several times the reading, because the system hands it out page by page.
-
-    Parameters
-    ----------
-    skip : str
-        Names that begin so are left out.
     """
     with _readable(file) as content:
-        names = [name for name in content.keys() if not name.startswith(skip)]  # noqa: SIM118 (it is no mapping)
+        names = list(content.keys())
         with file.open("rb", buffering=0) as raw:
             places = _places(raw)
 
@@ -90,30 +172,20 @@ def _fits(target: Tensor, entry: Mapping[str, Any]) -> bool:
         and target.is_contiguous()
         and target.numel() > 0
         and list(target.shape) == entry["shape"]
-        and _TYPES.get(target.dtype) == entry["dtype"]
+        and _LETTERS.get(target.dtype) == entry["dtype"]
     )
 
 
-_TYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-}
-
-
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file atomically; the same tensors give the same bytes."""
+    """Write one safetensors file atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".tmp-{file.name}")
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        TensorFile(tensors).write(temporary)
         flush(temporary)
         temporary.replace(file)
         flush(file.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"{file}: cannot be written: {error}; make room, then go on with --resume"

@@ -1,12 +1,15 @@
-"""What goes over the wire between server and hospital: one bytes object, read strictly, nothing pickled.
+"""What goes over the wire between server and hospital: bytes, read strictly, nothing pickled.
 
 ====================  =====================================================================================
 8 bytes               ``POLYSITE``
 4 bytes               length of the head, little-endian
 head                  JSON: format, kind, run, plan, site, round, log, facts
 body                  the tensors by name, as a safetensors file
-32 bytes              SHA-256 of everything before: the payload's digest, which both ends write into their logs
+32 bytes              SHA-256 of everything before the body, and the body's SHA-256: the payload's digest, which
+                      both ends write into their logs
 ====================  =====================================================================================
+
+The body is hashed by itself because it goes to many sites, and lies in a site's store.
 
 Nothing is believed before it is checked: size, digest and head first, then that the body holds exactly the tensors
 that the receiver's own share plan names, in their shapes and types, without gaps, and finite.
@@ -14,7 +17,7 @@ that the receiver's own share plan names, in their shapes and types, without gap
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
@@ -24,29 +27,15 @@ from torch import Tensor
 
 from polysite.errors import WireError
 from polysite.federation.sound import finite
-from polysite.federation.tensor_files import n_bytes
+from polysite.federation.tensor_files import TYPES, TensorFile, aligned, n_bytes
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"POLYSITE"
 HEAD_BYTES = 1 << 20
 """The most that a head may have."""
 SEAL_BYTES = 32
 ENTRY_BYTES = 256
 """The most that a tensor's entry in a safetensors header has beside its name."""
-ALIGNMENT = 8
-"""Bytes of the largest item."""
-TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-_LETTERS = {kind: letters for letters, kind in TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -185,13 +174,20 @@ def most_bytes(shared: Mapping[str, Tensor]) -> int:
     return len(MAGIC) + 4 + HEAD_BYTES + 8 + header_bytes(shared) + values + SEAL_BYTES
 
 
-def encode(head: Head, tensors: Mapping[str, Tensor]) -> bytes:
-    """One payload.
+def encode(head: Head, tensors: Mapping[str, Tensor]) -> tuple[memoryview, ...]:
+    """One payload in parts; the tensors' parts are their own memory, so nobody may change them until it is sent.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        A `TensorFile` is hashed once, however many payloads it is the body of.
 
     Raises
     ------
     WireError
-        If the head is too long, a fact is no JSON, or a tensor is of a type that is not sent.
+        If the head is too long, or a fact is no JSON.
+    PolysiteError
+        If a tensor is of a type that is not sent.
     """
     try:
         text = json.dumps({"format": FORMAT, **asdict(head)}, allow_nan=False).encode()
@@ -199,47 +195,35 @@ def encode(head: Head, tensors: Mapping[str, Tensor]) -> bytes:
         raise WireError(f"{head.site}: a fact of round {head.round} is no JSON: {error}") from error
     if len(text) > HEAD_BYTES:
         raise WireError(f"{head.site}: the head has {len(text)} bytes; at most {HEAD_BYTES}")
-    text = _aligned(text, len(MAGIC) + 4)
-    parts = [MAGIC, len(text).to_bytes(4, "little"), text, *_body(tensors)]
-    seal = hashlib.sha256()
-    for part in parts:
-        seal.update(part)
-    return b"".join([*parts, seal.digest()])
+    text = aligned(text, len(MAGIC) + 4)
+    body = tensors if isinstance(tensors, TensorFile) else TensorFile(tensors)
+    start = MAGIC + len(text).to_bytes(4, "little") + text
+    seal = hashlib.sha256(start + body.sha256).digest()
+    return memoryview(start), *body.parts, memoryview(seal)
 
 
-def _body(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
-    """A safetensors file in parts: its header, and each tensor's own memory, which is not copied."""
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    entries, end = {}, 0
-    # large items first, as safetensors itself has them, so that each begins at a multiple of its size
-    names = sorted(kept, key=lambda name: (-kept[name].element_size(), name))
-    for name in names:
-        if kept[name].dtype not in _LETTERS:
-            raise WireError(f"{name!r} is {kept[name].dtype}: tensors of this type cannot be sent")
-        start, end = end, end + n_bytes([kept[name]])
-        entries[name] = {
-            "dtype": _LETTERS[kept[name].dtype],
-            "shape": list(kept[name].shape),
-            "data_offsets": [start, end],
-        }
-    header = _aligned(json.dumps(entries, separators=(",", ":")).encode(), 8)
-    values = [kept[name].reshape(-1).view(torch.uint8).numpy().data for name in names if kept[name].numel()]
-    return [len(header).to_bytes(8, "little"), header, *values]
+def size_of(data: Sequence[memoryview]) -> int:
+    """Bytes of a payload in parts."""
+    return sum(len(part) for part in data)
 
 
-def _aligned(text: bytes, before: int) -> bytes:
-    """JSON with blanks behind it, so that what follows begins at a multiple of the largest item."""
-    return text + b" " * (-(before + len(text)) % ALIGNMENT)
-
-
-def digest_of(data: bytes) -> str:
-    """A payload's digest as it says itself."""
-    return data[-SEAL_BYTES:].hex()
+def digest_of(data: Sequence[memoryview]) -> str:
+    """The digest of a payload in parts, as it says itself."""
+    return data[-1].hex()
 
 
 def digest_made_of(data: bytes | memoryview) -> str:
-    """The digest that a payload's bytes have, whatever it says itself."""
-    return hashlib.sha256(memoryview(data)[:-SEAL_BYTES]).hexdigest()
+    """The digest that a payload's bytes have, whatever they are and say."""
+    return _made(memoryview(data)).hex()
+
+
+def _made(data: memoryview) -> bytes:
+    """The digest of all but the last bytes, in which a payload says its own."""
+    start = len(MAGIC) + 4
+    body = start + int.from_bytes(data[len(MAGIC) : start], "little")
+    made = hashlib.sha256(data[:-SEAL_BYTES][:body])
+    made.update(hashlib.sha256(data[:-SEAL_BYTES][body:]).digest())
+    return made.digest()
 
 
 def read(data: bytes | memoryview, sender: str, limit: int) -> Payload:
@@ -264,7 +248,7 @@ def read(data: bytes | memoryview, sender: str, limit: int) -> Payload:
     if len(data) < start + SEAL_BYTES or view[: len(MAGIC)] != MAGIC:
         raise WireError(f"{sender}: sent something that is no payload of Polysite ({len(data)} bytes)")
     end = len(data) - SEAL_BYTES
-    if hashlib.sha256(view[:end]).digest() != view[end:]:
+    if _made(view) != view[end:]:
         raise WireError(f"{sender}: the payload was damaged on its way (its SHA-256 does not fit)")
     length = int.from_bytes(view[len(MAGIC) : start], "little")
     if length > HEAD_BYTES or start + length > end:

@@ -1,16 +1,15 @@
 """The server's carrier: all hospitals connect to it; what arrives lies on disk until it is read."""
 
-import mmap
 import queue
-import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from polysite.engines.nvflare.link import ENDED, FORMAT, Ears, Link
+from polysite.engines.nvflare.rooms import Files, Room
 from polysite.engines.nvflare.words import NO_SITE, OTHER, TAKEN
 from polysite.federation.carrier import Answered, Came, Event, Left, Lost, Sent
 from polysite.kits.kit import Kit
@@ -49,19 +48,20 @@ class NVFlare:
         self._told: set[str] = set()
         self._unread = Counter[str]()
         self._lock = threading.Lock()
+        self._files = Files(folder)
         ears = Ears(
             admit=self._admit,
             came=self._came,
             left=self._left,
             heard=lambda site, kind, text: None,
             limit=self._limit,
-            room=self._room,
+            room=lambda site, n_bytes: self._files.room(),
             arrived=self._arrived,
         )
         self._link = Link(kit, folder, ears, "", listen=listen)
         self._link.start()
 
-    def send(self, site: str, data: bytes) -> None:
+    def send(self, site: str, data: Sequence[memoryview]) -> None:
         """See `polysite.federation.carrier.Carrier`."""
         self._link.send(site, data, partial(self._sent, site))
 
@@ -80,6 +80,7 @@ class NVFlare:
     def close(self) -> None:
         """Let go of all hospitals."""
         self._link.close()
+        self._files.close()
 
     # --- other threads --------------------------------------------------------------------------------------
 
@@ -116,19 +117,12 @@ class NVFlare:
         with self._lock:
             return self._limits[site] if self._unread[site] < MOST_UNREAD else 0
 
-    def _room(self, site: str) -> BinaryIO:
-        """A file that is gone when nobody reads it any more."""
-        return tempfile.TemporaryFile(dir=self._folder)
-
-    def _arrived(self, site: str, file: BinaryIO | None, trouble: str) -> None:
-        if file is None:
+    def _arrived(self, site: str, room: Room | None, trouble: str) -> None:
+        if room is None:
             if trouble != ENDED:
                 self._tell_once(f"{site}: what it sent did not arrive: {trouble}")
             self._events.put(Lost(site, trouble))
             return
-        with file:
-            file.flush()
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         with self._lock:
             self._unread[site] += 1
-        self._events.put(Answered(site, data))
+        self._events.put(Answered(site, room.content(), room.rest))

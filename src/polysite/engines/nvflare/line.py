@@ -1,19 +1,20 @@
 """A hospital's line to the server: it brings the server's requests and takes the answers back."""
 
-import io
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from polysite.engines.nvflare.link import AWAY, BYE, FORMAT, SERVER, WELCOME, Ears, Link
 from polysite.engines.nvflare.probe import trouble_reaching
+from polysite.engines.nvflare.rooms import InMemory, Room
 from polysite.engines.nvflare.words import OTHER, TAKEN
 from polysite.errors import PolysiteError
+from polysite.federation.memory import Memory
 from polysite.kits.kit import Kit
 
 PATIENCE_S = 10.0
@@ -38,13 +39,14 @@ class Line:
         self._changed = threading.Condition()
         self._let_in, self._ended, self._turned_away = False, False, ""
         self._told = ""
+        memory = Memory()
         ears = Ears(
             admit=self._admit,
             came=self._came,
             left=self._left,
             heard=self._heard,
             limit=lambda peer: limit(),
-            room=lambda peer: io.BytesIO(),
+            room=lambda peer, n_bytes: InMemory(memory, n_bytes),
             arrived=self._arrived,
         )
         self._link = Link(kit, folder, ears, uuid.uuid4().hex)
@@ -71,8 +73,8 @@ class Line:
                 raise request
             return request
 
-    def answer(self, data: bytes) -> bool:
-        """Send an answer; whether it has arrived. If not, the server asks again."""
+    def answer(self, data: Sequence[memoryview]) -> bool:
+        """Send an answer, given in parts; whether it has arrived. If not, the server asks again."""
         done: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._link.send(SERVER, data, done.put)
         while True:
@@ -162,9 +164,8 @@ class Line:
             self._told = text
             self._tell(text)
 
-    def _arrived(self, peer: str, file: BinaryIO | None, trouble: str) -> None:
-        if file is None:
+    def _arrived(self, peer: str, room: Room | None, trouble: str) -> None:
+        if room is None:
             self._say(f"{self._kit.name}: a request of the server did not arrive whole: {trouble}")
             return
-        assert isinstance(file, io.BytesIO)
-        self._requests.put(file.getbuffer())
+        self._requests.put(room.content())

@@ -12,11 +12,11 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nvflare.fuel.f3.drivers.connector_info import Mode
 from nvflare.fuel.f3.drivers.driver_params import DriverParams
@@ -24,9 +24,12 @@ from nvflare.fuel.f3.drivers.grpc_driver import GrpcDriver, Server
 from nvflare.fuel.f3.drivers.net_utils import parse_url
 from nvflare.fuel.f3.endpoint import Endpoint
 from nvflare.fuel.f3.sfm.conn_manager import ConnManager
-from nvflare.fuel.f3.sfm.constants import HandshakeKeys
+from nvflare.fuel.f3.sfm.constants import HandshakeKeys, Types
+from nvflare.fuel.f3.sfm.prefix import PREFIX_LEN, Prefix
+from nvflare.fuel.f3.sfm.sfm_conn import SfmConnection
 
 from polysite.engines.nvflare.parcels import GOT, LOST, PIECE, PIECE_BYTES, Done, Inbox, Outbox
+from polysite.engines.nvflare.rooms import Room
 from polysite.errors import PolysiteError
 from polysite.kits.kit import Kit
 
@@ -78,8 +81,8 @@ class Ears:
     left: Callable[[str], None]
     heard: Callable[[str, str, str], None]
     limit: Callable[[str], int]
-    room: Callable[[str], BinaryIO]
-    arrived: Callable[[str, BinaryIO | None, str], None]
+    room: Callable[[str, int], Room]
+    arrived: Callable[[str, Room | None, str], None]
 
 
 class _Driver(GrpcDriver):
@@ -158,8 +161,8 @@ class Link(ConnManager):
             self.stop()
             raise PolysiteError(f"cannot listen for hospitals; {self._log} says why")
 
-    def send(self, peer: str, data: bytes, done: Done) -> None:
-        """Begin to send a parcel."""
+    def send(self, peer: str, data: Sequence[memoryview], done: Done) -> None:
+        """Begin to send a parcel, given in parts."""
         with self._entry:
             if there := peer in self._current:
                 self._outbox.send(peer, data, done)
@@ -168,7 +171,7 @@ class Link(ConnManager):
 
     def say(self, peer: str, kind: str, text: str = "") -> None:
         """Send a word."""
-        self._emit(peer, {"kind": kind, "text": text}, b"")
+        self._emit(peer, {"kind": kind, "text": text}, ())
 
     def hang_up(self, peer: str) -> None:
         """End a peer's connection; one to the server is made again."""
@@ -208,7 +211,7 @@ class Link(ConnManager):
             _log.warning("%s: does not read its answers", _common_name(sfm_conn.conn))
             _end(sfm_conn.conn)
             return
-        self.process_frame_task(sfm_conn, frame)
+        self.process_frame_task(sfm_conn, memoryview(frame))
 
     def update_endpoint(self, sfm_conn: Any, data: Mapping[str, Any]) -> None:
         """Let a peer in, or turn it away, when it has said who it is; once for each connection."""
@@ -251,7 +254,7 @@ class Link(ConnManager):
             return
         peer, kind = endpoint.name, about.get("kind")
         if kind == PIECE:
-            self._inbox.take(peer, about, bytes(message.payload or b""))
+            self._inbox.take(peer, about, message.payload or memoryview(b""))
         elif kind in (GOT, LOST):
             self._outbox.hear(peer, about)
         elif kind in (WELCOME, AWAY, BYE):
@@ -261,7 +264,7 @@ class Link(ConnManager):
 
     def _turn_away(self, sfm_conn: Any, why: str) -> None:
         _log.warning("%s: was turned away: %s", _common_name(sfm_conn.conn), why)
-        sfm_conn.send_data(APP, 1, {"kind": AWAY, "text": why}, None)
+        _send(sfm_conn, {"kind": AWAY, "text": why}, ())
         goodbye = threading.Timer(1.0, _end, [sfm_conn.conn])
         goodbye.daemon = True
         goodbye.start()
@@ -271,13 +274,23 @@ class Link(ConnManager):
         self._outbox.drop(peer, ENDED)
         self._ears.left(peer)
 
-    def _emit(self, peer: str, about: Mapping[str, Any], data: bytes | memoryview) -> None:
+    def _emit(self, peer: str, about: Mapping[str, Any], data: Sequence[memoryview]) -> None:
         """Hand a message to a peer's connection; if that has ended, so has what the message belongs to."""
         if (connection := self._current.get(peer)) is not None:
             try:
-                connection.send_data(APP, 1, dict(about), data)
+                _send(connection, about, data)
             except Exception as error:
                 _log.info("%s: %s", peer, error)
+
+
+def _send(connection: SfmConnection, about: Mapping[str, Any], data: Sequence[memoryview]) -> None:
+    """Send a message as NVFlare's connections do, but copied once instead of three times."""
+    headers = connection.headers_to_bytes(dict(about))
+    n_bytes = PREFIX_LEN + len(headers) + sum(len(part) for part in data)
+    start = bytearray(PREFIX_LEN)
+    number = connection.next_sequence()
+    Prefix(n_bytes, len(headers), Types.DATA, 0, 0, APP, 1, number).to_buffer(start, 0)
+    connection.conn.send_frame(b"".join((start, headers, *data)))
 
 
 def _end(connection: Any) -> None:

@@ -9,9 +9,11 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
+
+from polysite.engines.nvflare.rooms import Room
 
 PIECE_BYTES = 1 << 18
 WINDOW_BYTES = 1 << 21
@@ -21,8 +23,8 @@ STALL_S = 120.0
 """A parcel of which nothing has arrived for so long is given up."""
 PIECE, GOT, LOST = "piece", "got", "lost"
 """Kinds of messages: a part of a parcel, and the receiver's words about it."""
-Emit = Callable[[str, Mapping[str, Any], bytes | memoryview], None]
-"""Sends one message to a peer; returns at once."""
+Emit = Callable[[str, Mapping[str, Any], Sequence[memoryview]], None]
+"""Sends one message to a peer, its bytes given in parts; returns at once."""
 Done = Callable[[str | None], None]
 """Hears None when all has arrived, or what went wrong."""
 
@@ -34,7 +36,9 @@ class _Going:
     """A parcel on its way to a peer."""
 
     number: int
-    data: memoryview
+    rest: deque[memoryview]
+    """What has not been sent, in parts."""
+    size: int
     done: Done
     sent: int = 0
     arrived: int = 0
@@ -43,7 +47,19 @@ class _Going:
     @property
     def due(self) -> bool:
         """Whether the next piece may go."""
-        return self.sent < len(self.data) and self.sent - self.arrived < WINDOW_BYTES
+        return self.sent < self.size and self.sent - self.arrived < WINDOW_BYTES
+
+    def piece(self) -> list[memoryview]:
+        """Take the next piece, in parts."""
+        parts, room = [], PIECE_BYTES
+        while room and self.rest:
+            part = self.rest.popleft()
+            if len(part) > room:
+                self.rest.appendleft(part[room:])
+            parts.append(part[:room])
+            room -= len(parts[-1])
+        self.sent += PIECE_BYTES - room
+        return parts
 
 
 class Outbox:
@@ -55,11 +71,12 @@ class Outbox:
         self._going: defaultdict[str, deque[_Going]] = defaultdict(deque)
         self._number = 0
 
-    def send(self, peer: str, data: bytes, done: Done) -> None:
+    def send(self, peer: str, data: Sequence[memoryview], done: Done) -> None:
         """Begin to send."""
+        size = sum(len(part) for part in data)
         with self._lock:
             self._number += 1
-            self._going[peer].append(_Going(self._number, memoryview(data), done))
+            self._going[peer].append(_Going(self._number, deque(data), size, done))
             self._push(peer)
 
     def hear(self, peer: str, about: Mapping[str, Any]) -> None:
@@ -74,7 +91,7 @@ class Outbox:
             elif type(upto) is int and going.arrived < upto <= going.sent:
                 going.arrived, going.moved = upto, time.monotonic()
                 self._push(peer)
-            if trouble is None and going.arrived < len(going.data):
+            if trouble is None and going.arrived < going.size:
                 return
             queue.popleft()
             if queue:
@@ -99,10 +116,8 @@ class Outbox:
         queue = self._going[peer]
         while queue and queue[0].due:
             going = queue[0]
-            piece = going.data[going.sent : going.sent + PIECE_BYTES]
-            about = {"kind": PIECE, "number": going.number, "at": going.sent, "size": len(going.data)}
-            going.sent += len(piece)
-            self._emit(peer, about, piece)
+            about = {"kind": PIECE, "number": going.number, "at": going.sent, "size": going.size}
+            self._emit(peer, about, going.piece())
 
 
 @dataclass
@@ -111,7 +126,7 @@ class _Coming:
 
     number: int
     size: int
-    file: BinaryIO
+    room: Room
     at: int = 0
 
 
@@ -123,23 +138,23 @@ class Inbox:
     limit : callable
         Peer -> the most bytes that it may send now.
     room : callable
-        Peer -> an open file for what comes.
+        Peer and bytes -> where they are written down.
     arrived : callable
-        Told of the peer, the file (None if it did not arrive whole) and what went wrong.
+        Told of the peer, where its parcel is (None if it did not arrive whole) and what went wrong.
     """
 
     def __init__(
         self,
         emit: Emit,
         limit: Callable[[str], int],
-        room: Callable[[str], BinaryIO],
-        arrived: Callable[[str, BinaryIO | None, str], None],
+        room: Callable[[str, int], Room],
+        arrived: Callable[[str, Room | None, str], None],
     ) -> None:
         self._emit, self._limit, self._room, self._arrived = emit, limit, room, arrived
         self._coming: dict[str, _Coming] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def take(self, peer: str, about: Mapping[str, Any], piece: bytes) -> None:
+    def take(self, peer: str, about: Mapping[str, Any], piece: memoryview) -> None:
         """Write down the next piece of a parcel, or refuse the whole of it."""
         number, at, size = (about.get(key) for key in ("number", "at", "size"))
         if type(number) is not int or type(at) is not int or type(size) is not int:
@@ -157,14 +172,14 @@ class Inbox:
                 self._refuse(peer, number, "its pieces do not fit together")
                 return
             try:
-                coming.file.write(piece)
+                coming.room.write(piece)
             except OSError as error:
                 self._refuse(peer, number, "could not be kept", f"cannot be kept here: {error.strerror}")
                 return
             coming.at += len(piece)
             if coming.at == size:
-                self._arrived(peer, self._coming.pop(peer).file, "")
-            self._emit(peer, {"kind": GOT, "number": number, "upto": coming.at}, b"")
+                self._arrived(peer, self._coming.pop(peer).room, "")
+            self._emit(peer, {"kind": GOT, "number": number, "upto": coming.at}, ())
 
     def drop(self, peer: str, why: str) -> None:
         """Give up what has not arrived whole."""
@@ -177,7 +192,7 @@ class Inbox:
             self._refuse(peer, number, f"has {size} bytes where at most {most} are due")
             return False
         try:
-            self._coming[peer] = _Coming(number, size, self._room(peer))
+            self._coming[peer] = _Coming(number, size, self._room(peer, size))
         except OSError as error:
             self._refuse(peer, number, "could not be kept", f"cannot be kept here: {error.strerror}")
             return False
@@ -189,10 +204,10 @@ class Inbox:
             self._forget(peer, here or why)
         else:
             self._arrived(peer, None, here or why)
-        self._emit(peer, {"kind": LOST, "number": number, "why": why}, b"")
+        self._emit(peer, {"kind": LOST, "number": number, "why": why}, ())
 
     def _forget(self, peer: str, why: str) -> None:
         if (coming := self._coming.pop(peer, None)) is not None:
-            coming.file.close()
+            coming.room.close()
             _log.warning("%s: of %d bytes %d arrived: %s", peer, coming.size, coming.at, why)
             self._arrived(peer, None, why)
