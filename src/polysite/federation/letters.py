@@ -45,7 +45,9 @@ class Letters:
         if state is not self._state:
             self._state, self._bodies = state, {}
         if plan not in self._bodies:
-            self._bodies[plan] = TensorFile({name: state[name] for name in self._plans[site].shared})
+            shared = self._plans[site].shared
+            whole = shared.keys() == state.keys()
+            self._bodies[plan] = TensorFile.of(state if whole else {name: state[name] for name in shared})
         return self._bodies[plan]
 
     def ask_to_join(self, site: str, round_: int) -> Sequence[memoryview]:

@@ -13,7 +13,7 @@ from polysite.errors import CheckpointError
 from polysite.federation.crew import Crew
 from polysite.federation.sound import require_finite, require_sound
 from polysite.federation.stages.exchange import unpack
-from polysite.federation.tensor_files import write_tensors
+from polysite.federation.tensor_files import TensorFile, write_tensors
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -42,10 +42,11 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
         site.store.clean()
     done = store.versions()
     if done:
-        state, facts = store.load(done[-1], verify=True)
+        tensors, facts = store.load(done[-1], verify=True)
         first, last = done[-1], last_versions(facts, crew, done[-1])
     else:
-        state, first, last = crew.initial(), 0, dict.fromkeys(crew.plans, 0)
+        tensors, first, last = crew.initial(), 0, dict.fromkeys(crew.plans, 0)
+    state = TensorFile(tensors)  # what is kept is what is sent, and is hashed once
     for name, site in crew.sites.items():
         require_version(name, str(site.store.folder), site.store.versions(), first, least=last[name])
     if not done:
@@ -54,7 +55,7 @@ def federate(crew: Crew, engine: Engine, emit: Emit) -> None:
         start = time.perf_counter()
         worked: list[float] = []
         messages = _checked(engine.visit(round_, state, crew.plans), crew, round_, state, worked, last, emit)
-        state = crew.algorithm.aggregate(state, messages)
+        state = TensorFile(crew.algorithm.aggregate(state, messages))
         for (
             _
         ) in messages:  # an algorithm that aggregates nothing leaves messages unread; the sites still work

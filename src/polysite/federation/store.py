@@ -78,7 +78,7 @@ class Store:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            files = {STATE: TensorFile(tensors)} | ({} if outbox is None else {OUTBOX: outbox})
+            files = {STATE: TensorFile.of(tensors)} | ({} if outbox is None else {OUTBOX: outbox})
             for name, file in files.items():
                 file.write(temporary / name)
             head = {

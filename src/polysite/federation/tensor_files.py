@@ -53,6 +53,11 @@ class TensorFile(Mapping[str, Tensor]):
         self.parts: tuple[memoryview, ...] = _laid_out(self._tensors)
         """The file's bytes, one after another."""
 
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "TensorFile":
+        """The file that tensors are already, or a new one."""
+        return tensors if isinstance(tensors, TensorFile) else cls(tensors)
+
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
 
@@ -181,7 +186,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".tmp-{file.name}")
     try:
-        TensorFile(tensors).write(temporary)
+        TensorFile.of(tensors).write(temporary)
         flush(temporary)
         temporary.replace(file)
         flush(file.parent)

@@ -196,7 +196,7 @@ def encode(head: Head, tensors: Mapping[str, Tensor]) -> tuple[memoryview, ...]:
     if len(text) > HEAD_BYTES:
         raise WireError(f"{head.site}: the head has {len(text)} bytes; at most {HEAD_BYTES}")
     text = aligned(text, len(MAGIC) + 4)
-    body = tensors if isinstance(tensors, TensorFile) else TensorFile(tensors)
+    body = TensorFile.of(tensors)
     start = MAGIC + len(text).to_bytes(4, "little") + text
     seal = hashlib.sha256(start + body.sha256).digest()
     return memoryview(start), *body.parts, memoryview(seal)

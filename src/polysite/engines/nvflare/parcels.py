@@ -15,7 +15,7 @@ from typing import Any
 
 from polysite.engines.nvflare.rooms import Room
 
-PIECE_BYTES = 1 << 18
+PIECE_BYTES = 1 << 19
 WINDOW_BYTES = 1 << 21
 """The most that is on its way without the other end's word that it has arrived: what a slow line carries while a
 connection is asked whether it still stands."""
