@@ -235,10 +235,30 @@ def by_name(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
 
 def _turned(visit: Any) -> Any:
     def backwards(round_: int, news: Mapping[str, Tensor], sites: Any) -> Any:
-        for message in visit(round_, dict(reversed(news.items())), sites):
+        for message in visit(round_, dict(reversed(list(news.items()))), sites):
             yield replace(message, tensors=dict(reversed(list(message.tensors.items()))))
 
     return backwards
+
+
+def lasting(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:
+    """Whoever holds a state of the server or a message sees no other values later: both may still be on their way."""
+    crew = fresh(toy_crew, 2, algorithm)
+    engine, seen = Here(Here.Settings(threads=1), crew), list[tuple[Tensor, Tensor]]()
+    visit = engine.visit
+
+    def held(tensors: Mapping[str, Tensor]) -> None:
+        seen.extend((tensor, tensor.clone()) for tensor in tensors.values())
+
+    def watching(round_: int, news: Mapping[str, Tensor], sites: Any) -> Any:
+        held(news)
+        for message in visit(round_, news, sites):
+            held(message.tensors)
+            yield message
+
+    engine.visit = watching  # type: ignore[method-assign]
+    server.federate(crew, engine, lambda event: None)
+    assert all(torch.equal(tensor, before) for tensor, before in seen)
 
 
 def partition(toy_crew: CrewMaker, algorithm: Settings = FEDAVG) -> None:

@@ -64,7 +64,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "check", [checks.partition, checks.dtypes, checks.own_parts, checks.by_name, checks.resume]
+    "check",
+    [checks.partition, checks.dtypes, checks.own_parts, checks.by_name, checks.lasting, checks.resume],
 )
 def test_keeps_the_contract(toy_crew: CrewMaker, check: checks.Check, name: str) -> None:
     check(toy_crew, settings(name))

@@ -31,7 +31,7 @@ def rounding_crew(toy_crew: CrewMaker, request: pytest.FixtureRequest) -> CrewMa
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keeps_the_contract_with_an_exchange(rounding_crew: CrewMaker, name: str) -> None:
-    for check in (checks.partition, checks.own_parts, checks.by_name):
+    for check in (checks.partition, checks.own_parts, checks.by_name, checks.lasting):
         check(rounding_crew, settings(name))
     checks.resume(rounding_crew, settings(name), stops=(2, 3))
 

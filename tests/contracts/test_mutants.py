@@ -22,6 +22,7 @@ from polysite.config.exchange import Exchange
 from polysite.federation import optimisers as optimisers_module
 from polysite.federation import server as server_module
 from polysite.federation import site as site_module
+from polysite.federation.memory import Memory
 from polysite.federation.site import Site, Slot
 from polysite.federation.stages import exchange as stages
 from polysite.federation.store import Store
@@ -65,6 +66,29 @@ def sends_buffers_but_never_averages_them(patch: Patch) -> None:
 @mutant(checks.dtypes)
 def turns_integer_counters_into_floats(patch: Patch) -> None:
     patch.setattr(mean_module, "_narrow", lambda value, dtype: value)
+
+
+@mutant(checks.lasting)
+def aggregates_into_the_state_that_was_sent(patch: Patch) -> None:
+    result = WeightedMean.result
+    last: dict[str, Tensor] = {}
+
+    def in_place(self: WeightedMean) -> dict[str, Tensor]:
+        for name, tensor in result(self).items():
+            last.setdefault(name, tensor).copy_(tensor)
+        return dict(last)
+
+    patch.setattr(WeightedMean, "result", in_place)
+
+
+@mutant(checks.lasting)
+def uses_the_memory_of_a_message_that_is_still_held(patch: Patch) -> None:
+    take, taken = Memory.take, dict[tuple[Memory, int], memoryview]()
+
+    def again(self: Memory, n_bytes: int) -> memoryview:
+        return taken.setdefault((self, n_bytes), take(self, n_bytes))
+
+    patch.setattr(Memory, "take", again)
 
 
 @mutant(checks.by_name)

@@ -19,9 +19,9 @@ from processes import until
 nvflare = pytest.importorskip("nvflare", reason="nvflare is not installed: pip install '.[nvflare]'")
 
 from polysite.engines.nvflare import link, parcels, words  # noqa: E402
-from polysite.engines.nvflare.carrier import NVFlare  # noqa: E402
+from polysite.engines.nvflare.carrier import MOST_UNREAD, NVFlare  # noqa: E402
 from polysite.engines.nvflare.line import Line  # noqa: E402
-from polysite.engines.nvflare.rooms import InMemory  # noqa: E402
+from polysite.engines.nvflare.rooms import InFile, InMemory  # noqa: E402
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.enable_socket]
 LIMIT = 1 << 20
@@ -325,6 +325,23 @@ def test_a_disk_without_room_at_the_server_is_told_there(
         "north: what it sent did not arrive: cannot be kept here: No space left on device"
     )
     assert any("did not reach the server (could not be kept)" in text for text in bench.told)
+
+
+def test_an_answer_that_cannot_be_read_is_lost_and_the_next_one_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north = bench.joined()
+
+    def unreadable(room: InFile) -> memoryview:
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InFile, "content", unreadable)
+        for _ in range(MOST_UNREAD + 1):
+            north.answer(parts(b"data"))
+            assert bench.next(Lost).why == "cannot be read here: Cannot allocate memory"
+    assert north.answer(parts(b"fine"))
+    assert bytes(bench.next(Answered).data) == b"fine"
 
 
 # --- a server that comes and goes ---------------------------------------------------------------------------

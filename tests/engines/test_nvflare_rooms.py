@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polysite.engines.nvflare.rooms import Files, InMemory, Room
+from polysite.engines.nvflare.rooms import MOST_FREE, Files, InMemory, Room
 from polysite.federation.memory import Memory
 
 SIZE = 300_001
@@ -55,6 +55,19 @@ def test_content_is_read_again_from_its_file_after_a_rest(tmp_path: Path) -> Non
     room.rest()
     assert content == data
     files.close()
+
+
+def test_few_files_stay_when_many_were_needed_at_once(tmp_path: Path) -> None:
+    files, rooms = Files(tmp_path), []
+    for _ in range(10):
+        rooms.append(files.room())
+        rooms[-1].write(memoryview(b"some"))
+    content = [room.content() for room in rooms]
+    del content
+    assert sum(not room._file.closed for room in rooms) == MOST_FREE
+    assert {file.tell() for file in files._free} == {0}
+    files.close()
+    assert all(room._file.closed for room in rooms)
 
 
 def test_files_are_used_again_and_closed(tmp_path: Path) -> None:

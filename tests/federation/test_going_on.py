@@ -71,14 +71,15 @@ def test_parts_that_do_not_belong_together_are_refused(toy_crew: CrewMaker, lost
     assert crew.sites["site1"].store.versions() == [2, 3]
 
 
+@pytest.mark.parametrize("altered", ["state.safetensors", "outbox.safetensors"])
 @pytest.mark.parametrize(("stop", "site"), [(2, "site0"), (3, "site1")])
 def test_a_site_that_was_altered_is_refused_when_the_run_goes_on(
-    toy_crew: CrewMaker, stop: int, site: str
+    toy_crew: CrewMaker, stop: int, site: str, altered: str
 ) -> None:
     """Whether its message is taken again (first) or its round is done from it (second)."""
     crew = toy_crew(2)
     run(crew, stop_after=stop)
-    for path in (crew.folder / "sites" / site).rglob("*.safetensors"):
+    for path in (crew.folder / "sites" / site).rglob(altered):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)

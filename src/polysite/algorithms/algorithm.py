@@ -123,7 +123,10 @@ class Algorithm:
         return model
 
     def aggregate(self, server: Mapping[str, Tensor], messages: Iterable[Message]) -> dict[str, Tensor]:
-        """The server's next state from its last and the sites' messages, read once and in order."""
+        """The server's next state from its last and the sites' messages, read once and in order.
+
+        What is given back is stored and sent from where it lies, while the next round goes on: nobody changes it.
+        """
         mean = WeightedMean()
         for message in messages:
             mean.add(message.tensors, message.weight if self.settings.weights == "samples" else 1.0)

@@ -32,7 +32,7 @@ class Memory:
         """So many bytes of any content, which can be written to; they begin at a multiple of every item's size."""
         if not n_bytes:
             return memoryview(bytearray())
-        block = self._fitting(n_bytes) or mmap.mmap(-1, n_bytes)
+        block = self._fitting(n_bytes) or mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         array = np.frombuffer(block, np.uint8, n_bytes)
         weakref.finalize(array, self._free.append, block).atexit = False
         return array.data
@@ -48,8 +48,8 @@ class Memory:
         }
 
     def _fitting(self, n_bytes: int) -> mmap.mmap | None:
-        """A free block; those that are too small are let go, so that no more is kept than is needed at once."""
+        """A free block; those that are too small, or much too large, are let go."""
         with self._lock:
-            fitting = [block for block in self._free if len(block) >= n_bytes]
+            fitting = [block for block in self._free if n_bytes <= len(block) <= 2 * n_bytes]
             self._free[:] = fitting
             return self._free.pop() if fitting else None

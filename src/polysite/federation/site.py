@@ -84,7 +84,8 @@ class Site:
             What the server holds; of it, the names that this site shares.
         """
         if round_ + 1 in self.store.versions():
-            sent, facts = self.store.load_outbox(round_ + 1, verify=True)
+            sent, facts = self.store.load_outbox(round_ + 1, verify=round_ + 1 not in self.trusted)
+            self.trusted.add(round_ + 1)
             return Message(self.name, sent, facts["n_samples"], facts)
         start = time.perf_counter()
         with one_thread():

@@ -75,10 +75,10 @@ class Store:
         """
         final = self.path(version)
         temporary = self.folder / f".tmp-{final.name}"
+        files = {STATE: TensorFile.of(tensors)} | ({} if outbox is None else {OUTBOX: outbox})
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            files = {STATE: TensorFile.of(tensors)} | ({} if outbox is None else {OUTBOX: outbox})
             for name, file in files.items():
                 file.write(temporary / name)
             head = {
@@ -149,20 +149,20 @@ class Store:
         Parameters
         ----------
         verify : bool
-            Also compare the file with its digest (0.6 s a GB).
+            Also compare the version's files with their digests (0.6 s a GB).
 
         Raises
         ------
         CheckpointError
             If the version is incomplete, altered or of another run.
         """
-        file, facts = self._file(version, STATE, verify=verify)
-        return read_tensors(file, prefix), facts
+        facts = self._facts(version, verify=verify)
+        return read_tensors(self.path(version) / STATE, prefix), facts
 
     def load_outbox(self, version: int, *, verify: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As `load`: what a site sent."""
-        file, facts = self._file(version, OUTBOX, verify=verify)
-        return read_tensors(file), facts
+        facts = self._facts(version, verify=verify)
+        return read_tensors(self.path(version) / OUTBOX), facts
 
     def load_in_place(
         self, version: int, targets: Mapping[str, Tensor], *, verify: bool
@@ -174,17 +174,20 @@ class Store:
         CheckpointError
             As `load`; the targets may then hold a part of the version.
         """
-        file, facts = self._file(version, STATE, verify=verify)
-        return read_in_place(file, targets), facts
+        facts = self._facts(version, verify=verify)
+        return read_in_place(self.path(version) / STATE, targets), facts
 
-    def _file(self, version: int, name: str, *, verify: bool) -> tuple[Path, dict[str, Any]]:
+    def _facts(self, version: int, *, verify: bool) -> dict[str, Any]:
+        """A version's facts, once all its files are in order: one that is damaged is not used in part."""
         head = self.head(version)
-        file = self.path(version) / name
-        if verify and (not file.is_file() or file_digest(file) != head["sha256"].get(name)):
-            raise CheckpointError(
-                f"{file}: is cut short or altered (its SHA-256 is not the stored one); {REMEDY}"
-            )
-        return file, head["facts"]
+        for name, digest in head["sha256"].items() if verify else ():
+            file = self.path(version) / name
+            if not file.is_file() or file_digest(file) != digest:
+                raise CheckpointError(
+                    f"{file}: is cut short or altered (its SHA-256 is not the stored one); {REMEDY}"
+                )
+        facts: dict[str, Any] = head["facts"]
+        return facts
 
     def clean(self) -> None:
         """Remove what an interrupted write left behind."""

@@ -18,13 +18,19 @@ from polysite.errors import CheckpointError, PolysiteError
 
 REMEDY = "restore it from a backup, or remove this folder if an earlier round-* folder lies beside it"
 TYPES = {
+    "U64": torch.uint64,
     "I64": torch.int64,
     "F64": torch.float64,
+    "C64": torch.complex64,
     "F32": torch.float32,
+    "U32": torch.uint32,
     "I32": torch.int32,
     "BF16": torch.bfloat16,
     "F16": torch.float16,
+    "U16": torch.uint16,
     "I16": torch.int16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
@@ -69,7 +75,7 @@ class TensorFile(Mapping[str, Tensor]):
 
     @cached_property
     def sha256(self) -> bytes:
-        """Of the file; made once, whoever needs it."""
+        """Of the file; kept for whoever needs it next."""
         made = hashlib.sha256()
         for part in self.parts:
             made.update(part)
@@ -87,9 +93,7 @@ def _laid_out(tensors: Mapping[str, Tensor]) -> tuple[memoryview, ...]:
     """A safetensors file in parts: the length of its header, the header, and each tensor's own memory."""
     for name, tensor in tensors.items():
         if tensor.dtype not in _LETTERS:
-            raise PolysiteError(
-                f"{name!r} is {tensor.dtype}: tensors of this type can be neither kept nor sent"
-            )
+            raise PolysiteError(f"{name!r} is {tensor.dtype}: tensors of this type cannot be kept")
     entries, end = {}, 0
     names = sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name))
     for name in names:

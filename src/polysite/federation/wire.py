@@ -36,6 +36,10 @@ HEAD_BYTES = 1 << 20
 SEAL_BYTES = 32
 ENTRY_BYTES = 256
 """The most that a tensor's entry in a safetensors header has beside its name."""
+UNSENT = frozenset(
+    {torch.complex64, torch.uint64, torch.uint32, torch.uint16, torch.float8_e4m3fn, torch.float8_e5m2}
+)
+"""Types that no method shares, and nothing that arrives is checked for."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +189,7 @@ def encode(head: Head, tensors: Mapping[str, Tensor]) -> tuple[memoryview, ...]:
     Raises
     ------
     WireError
-        If the head is too long, or a fact is no JSON.
-    PolysiteError
-        If a tensor is of a type that is not sent.
+        If the head is too long, a fact is no JSON, or a tensor is of a type that is not sent.
     """
     try:
         text = json.dumps({"format": FORMAT, **asdict(head)}, allow_nan=False).encode()
@@ -196,6 +198,9 @@ def encode(head: Head, tensors: Mapping[str, Tensor]) -> tuple[memoryview, ...]:
     if len(text) > HEAD_BYTES:
         raise WireError(f"{head.site}: the head has {len(text)} bytes; at most {HEAD_BYTES}")
     text = aligned(text, len(MAGIC) + 4)
+    for name, tensor in tensors.items():
+        if tensor.dtype in UNSENT:
+            raise WireError(f"{name!r} is {tensor.dtype}: tensors of this type cannot be sent")
     body = TensorFile.of(tensors)
     start = MAGIC + len(text).to_bytes(4, "little") + text
     seal = hashlib.sha256(start + body.sha256).digest()

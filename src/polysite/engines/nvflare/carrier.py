@@ -42,7 +42,7 @@ class NVFlare:
         listen: str,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._folder, self._limits, self._tell = folder, limits, tell
+        self._limits, self._tell = limits, tell
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._who: dict[str, object] = {}
         self._told: set[str] = set()
@@ -118,11 +118,15 @@ class NVFlare:
             return self._limits[site] if self._unread[site] < MOST_UNREAD else 0
 
     def _arrived(self, site: str, room: Room | None, trouble: str) -> None:
-        if room is None:
+        try:
+            content = None if room is None else room.content()
+        except OSError as error:
+            content, trouble = None, f"cannot be read here: {error.strerror}"
+        if room is None or content is None:
             if trouble != ENDED:
                 self._tell_once(f"{site}: what it sent did not arrive: {trouble}")
             self._events.put(Lost(site, trouble))
             return
         with self._lock:
             self._unread[site] += 1
-        self._events.put(Answered(site, room.content(), room.rest))
+        self._events.put(Answered(site, content, room.rest))

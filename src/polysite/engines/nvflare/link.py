@@ -35,8 +35,8 @@ from polysite.kits.kit import Kit
 
 SERVER = "server"
 """The name by which the server speaks."""
-FORMAT = 1
-"""Of the messages; another one is turned away."""
+FORMAT = 2
+"""Of the messages and of what they carry; another one is turned away."""
 LOG, LOG_BYTES = "nvflare.txt", 4 << 20
 """What NVFlare says, in the link's folder; as much again is kept of what came before."""
 KEEPALIVE_MS = 15_000

@@ -12,6 +12,9 @@ import numpy as np
 
 from polysite.federation.memory import Memory
 
+MOST_FREE = 4
+"""Files that nobody reads and that stay, as large as they are, to be used again."""
+
 
 class Room(ABC):
     """For one parcel."""
@@ -62,7 +65,6 @@ class Files:
         """A room in a file that nobody reads any more, or in a new one."""
         try:
             file = self._free.pop()
-            file.seek(0)
         except IndexError:
             file = TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 (closed by who lets go of it)
         return InFile(file, self._back)
@@ -75,9 +77,10 @@ class Files:
 
     def _back(self, file: BinaryIO) -> None:
         """Take a file that nobody reads any more."""
-        if self._closed:
+        if self._closed or len(self._free) >= MOST_FREE:
             file.close()
         else:
+            file.seek(0)
             self._free.append(file)
 
 
