@@ -53,7 +53,7 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         held = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "another process is training" in held.stderr
+    assert "another process works in this folder" in held.stderr
     free = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert free.returncode == 0, free.stderr
 

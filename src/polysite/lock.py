@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
             _lock(folder, descriptor, wait=False)
         except BlockingIOError as error:
             raise CheckpointError(
-                f"{folder}: another process is training in this folder; wait for it"
+                f"{folder}: another process works in this folder; end it first, or wait for its end"
             ) from error
         yield
 

@@ -107,7 +107,7 @@ def test_a_hospital_whose_disk_is_full_takes_part_again_when_there_is_room(
     hospitals = {site: play.join(site) for site in ("north", "west")}
     south = play.join("south", patch=FILLS_ITS_DISK, BALLAST=str(small_disk / "ballast"))
     said = play.serve("--min-sites", "2").ended(0)
-    assert "round 2 without south: cannot do this; its own log says why" in said
+    assert "round 2 without south: cannot do this; its own terminal says why" in said
     assert [event["round"] for event in play.events("site", site="south")] == [0, 2]
     assert "no space left on the device" in south.said
     assert "no space" not in said

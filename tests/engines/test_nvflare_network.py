@@ -181,6 +181,7 @@ def test_a_line_that_stays_cut_leaves_one_hospital_without_a_model_until_it_is_b
     said = server.ended(1)
     assert "round 1 without south: not there within 20 s; is `polysite join` running there" in said
     assert "south: still not there\nall others have their model; to make the missing ones" in said
+    assert f"go on with: polysite serve --resume {play.server} --kit {play.kits / 'server'}" in said
     north.until_said("small has ended")
     hosts.mend("south")
     mended.touch()

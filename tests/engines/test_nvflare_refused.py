@@ -126,7 +126,7 @@ def test_a_hospital_says_why_it_does_not_reach_its_server(consortium: Path, tmp_
     with tls_server(kit.port, kits / "hospitals" / "south"):
         assert "its certificate is not one of this consortium" in trouble_reaching(kit)
     with tls_server(kit.port, expired(kits / "server", kits / "authority", tmp_path / "expired")):
-        assert "certificate has expired" in trouble_reaching(kit)
+        assert "its certificate has expired; the server's kit has to be renewed" in trouble_reaching(kit)
     with tls_server(kit.port, kits / "server", others / "hospitals" / "north" / "authority.crt"):
         assert "does not accept this hospital's certificate" in trouble_reaching(kit)
     elsewhere = shutil.copytree(kit.folder, tmp_path / "elsewhere")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polysite.errors import CheckpointError
+from polysite.errors import CheckpointError, ConfigError
 from polysite.federation.audit import FIRST, Audit, _hash, listed, missing_from, seal_of, verify
 
 LINES = 5
@@ -157,10 +157,45 @@ def test_the_other_ends_log_knows_what_is_missing(tmp_path: Path) -> None:
         site("out", peer="server", kind="worked", round=n, sha256=str(n))
         server("in", peer="north", kind="worked", round=n, sha256=str(n), peer_log=tip)
     own, other = verify(tmp_path / "site"), verify(tmp_path / "server")
-    assert missing_from(own, other, "north") == []
-    assert len(missing_from(own[:2], other, "north")) == 1  # its digest
-    assert len(missing_from(own[:1], other, "north")) == 3  # two digests, and a line after which one was sent
-    assert missing_from(own[:1], other, "south") == []
+    assert missing_from(own, other, "north") == ([], 3)
+    assert len(missing_from(own[:2], other, "north")[0]) == 1  # its digest
+    assert (
+        len(missing_from(own[:1], other, "north")[0]) == 3
+    )  # two digests, and a line after which one was sent
+    with pytest.raises(ConfigError, match=r"^--site: the other log never names 'nroth'; it names north$"):
+        missing_from(own[:1], other, "nroth")
+    with pytest.raises(ConfigError, match="it names nobody"):
+        missing_from(own, [], "north")
+
+
+def test_of_a_hospitals_log_a_servers_run_is_compared_alone(tmp_path: Path) -> None:
+    site, server = Audit(tmp_path / "site"), Audit(tmp_path / "server")
+    for run in ("one", "two"):
+        for n in range(2):
+            tip, what = server.tip, {"kind": "round", "run": run, "round": n, "sha256": f"{run}{n}"}
+            if run == "two":
+                server("out", peer="north", **what)
+            site("in", peer="server", **what, peer_log=tip)
+    own, other = verify(tmp_path / "server"), verify(tmp_path / "site")
+    assert missing_from(own, other, "server") == ([], 2)
+    assert len(missing_from(own[:1], other, "server")[0]) == 1
+    assert missing_from([], other, "server")[1] == 4
+
+
+def test_a_log_whose_first_seal_could_not_be_written_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").touch()
+    Audit(tmp_path / "audit.jsonl")("refused", reason="no")
+    assert len(verify(tmp_path / "audit.jsonl")) == 1
+
+
+@pytest.mark.parametrize("gone", ["log", "seal"])
+def test_a_log_of_which_a_part_is_gone_is_not_begun_again(log: Path, gone: str) -> None:
+    (log if gone == "log" else seal_of(log)).unlink()
+    for _ in range(2):
+        with pytest.raises(
+            CheckpointError, match=r"put back audit\.jsonl and audit\.jsonl\.seal as they were"
+        ):
+            Audit(log)
 
 
 def test_what_is_listed_of_tensors() -> None:

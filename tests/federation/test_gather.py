@@ -193,6 +193,13 @@ def test_with_enough_others_the_round_goes_on_at_the_deadline(bench: Callable[..
     assert one.script.clock.now == 30
 
 
+def test_all_who_are_missing_are_named_when_too_few_are_there(bench: Callable[..., Bench]) -> None:
+    one = bench(3, there="b")
+    with pytest.raises(PolysiteError, match=r"^a: not there within 30 s.*\nc: not there within 30 s"):
+        one.ask(limit_s=30)
+    assert one.happened("absent") == ["a", "c"]
+
+
 def test_who_was_away_is_not_waited_for_again_and_welcome_when_back(bench: Callable[..., Bench]) -> None:
     one = bench(2, there="ac")
     one.ask(limit_s=30)

@@ -243,6 +243,16 @@ def test_a_round_that_the_site_cannot_do_is_refused(bench: Making) -> None:
     assert "round-000002" in one.told[-1]
 
 
+def test_a_hospital_that_refused_a_run_hears_that_it_has_stopped(bench: Making) -> None:
+    one = bench(policy=policy(runs=("other",)))
+    one.refused("not among policy.runs")
+    answer = one.ask(kind="stop", tensors={}, facts={"reason": "site0: takes no part"})
+    assert answer.head.kind == "stopped"
+    assert one.told[-1] == "site0: the server has stopped the run: site0: takes no part"
+    assert one.outpost.outcome == "refused"
+    assert [line["event"] for line in one.log()].count("refused") == 1
+
+
 # --- what leaves ----------------------------------------------------------------------------------------
 
 
@@ -254,7 +264,7 @@ def test_the_words_of_an_error_stay_at_the_hospital(bench: Making, error: Except
         raise error
 
     one = bench(opening=opening)
-    message = one.refused("its own log says why", opened=1)
+    message = one.refused("its own terminal says why", opened=1)
     assert "sub-03" not in message
     assert "/data" not in message
     assert "sub-03" in one.told[-1]

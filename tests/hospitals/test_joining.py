@@ -1,14 +1,18 @@
 """A hospital's loop: what it does when it cannot even say no."""
 
 from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from polysite.errors import CheckpointError
+from polysite.config.hospital import Hospital, Policy
+from polysite.errors import CheckpointError, ConfigError
 
 pytest.importorskip("nvflare", reason="nvflare is not installed: pip install '.[nvflare]'")
 
+from polysite.hospitals import joining
 from polysite.hospitals.joining import _answer_all
 
 FULL = CheckpointError("audit.jsonl: cannot be written: No space left on device; make room, then go on")
@@ -52,6 +56,21 @@ class Server:
 
     def hang_up(self) -> None:
         self.hung_up += 1
+
+
+def test_a_store_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    here = Hospital(
+        site="north",
+        data=cast(Any, {"format": "bids", "path": tmp_path}),
+        store=tmp_path / "file" / "store",
+        kit=tmp_path,
+        policy=Policy(runs=("any",), leaves=("*",)),
+    )
+    assert here.cases == tmp_path / "file" / "store" / "cache"
+    monkeypatch.setattr(joining, "read_kit", lambda *_: SimpleNamespace(name="north"))
+    with pytest.raises(ConfigError, match=r"^store: .*file/store: cannot be made: Not a directory"):
+        joining.join(here)
 
 
 def test_a_hospital_that_cannot_write_its_log_sends_nothing_and_is_asked_again() -> None:

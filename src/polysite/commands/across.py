@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polysite.commands.common import Overrides, show, stoppable
-from polysite.errors import CheckpointError, ConfigError
+from polysite.errors import CheckpointError, ConfigError, PolysiteError
 
 
 def serve(
@@ -66,15 +66,21 @@ def serve(
         )
     run = open_run(folder)
     warn(f"{run.name}: digest {run.agreed().digest()}")
+    again = f"polysite serve --resume {folder} --kit {kit}"
     with (
-        stoppable(f"polysite serve --resume {folder} --kit {kit}"),
+        stoppable(again),
         shown(run, done_rounds(run, folder), terminal) as (listen_to, tell),
     ):
 
         def carry(limits: Mapping[str, int]) -> NVFlare:
             return NVFlare(server, folder / "nvflare", limits, listen=listen, tell=tell)
 
-        run_server(folder, carry, terms, [listen_to], tell)
+        try:
+            run_server(folder, carry, terms, [listen_to], tell)
+        except ConfigError:
+            raise
+        except PolysiteError as error:
+            raise PolysiteError(f"{error}\nwhat was done is safe; go on with: {again}") from error
     typer.echo(f"{folder}")
 
 
@@ -128,13 +134,15 @@ def audit(
     from polysite.federation.audit import missing_from, verify
     from polysite.tables import audit_table
 
-    records = verify(log)
+    records, compared = verify(log), ""
     if against is not None:
         if site is None:
             raise ConfigError(
                 "--against: say with --site what the other log calls this end (a site's name, or server)"
             )
-        if findings := missing_from(records, verify(against), site):
+        findings, n_came = missing_from(records, verify(against), site)
+        if findings:
             raise CheckpointError("\n".join(f"{log}: {finding}" for finding in findings))
+        compared = f"; all {n_came} payloads are here that {against} says came from {site}"
     show(audit_table(records))
-    typer.echo(f"{log}: {len(records)} lines, none changed, removed or moved")
+    typer.echo(f"{log}: {len(records)} lines, none changed, removed or moved{compared}")

@@ -60,7 +60,9 @@ class Hospital(Section):
     subjects: dict[Literal["train", "validation", "test"], tuple[str, ...]] | None = Field(
         default=None, description="its split, subject by subject; default: drawn by the run's fractions"
     )
-    cache: Path = Field(default=Path(".polysite-cache"), description="folder of prepared cases")
+    cache: Path | None = Field(
+        default=None, description="folder of prepared cases, which are images; default: `cache` in the store"
+    )
     store: Path = Field(
         description="folder of its private state, a folder for each run in it, and of its audit log; stays here"
     )
@@ -70,3 +72,8 @@ class Hospital(Section):
         default=None, description="its start-up kit, made by `polysite provision`; for `polysite join`"
     )
     policy: Policy = Field(description="what it allows")
+
+    @property
+    def cases(self) -> Path:
+        """Where its prepared cases are."""
+        return self.cache or self.store / "cache"

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polysite.errors import CheckpointError
+from polysite.errors import CheckpointError, ConfigError
 from polysite.federation.tensor_files import flush
 
 FIRST = "0" * 64
@@ -39,11 +39,16 @@ class Audit:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_cut_line(path)
-            lines = verify(path) if path.exists() else []
-            with path.open("ab"):
-                pass
+            with path.open("ab") as file:
+                begun = file.tell() > 0 or seal_of(path).exists()
+            lines = verify(path) if begun else []
         except OSError as error:
             raise _unwritable(path, error) from error
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; put back {path.name} and {seal_of(path).name} as they were, or move both away to begin "
+                "another log"
+            ) from error
         self._n, self.tip = len(lines), lines[-1]["hash"] if lines else FIRST
         self._seal()
 
@@ -141,7 +146,10 @@ def verify(path: Path) -> list[dict[str, Any]]:
         seal = json.loads(seal_of(path).read_text(encoding="utf-8"))
         n_sealed, tip = int(seal["lines"]), str(seal["hash"])
     except OSError as error:
-        raise CheckpointError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        raise CheckpointError(
+            f"{error.filename}: cannot be read: {error.strerror}; a log is two files, {path.name} and "
+            f"{seal_of(path).name}"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{seal_of(path)}: is cut short or altered") from error
     if lines.pop() != b"":
@@ -181,7 +189,9 @@ def _check_end(path: Path, records: list[dict[str, Any]], n_sealed: int, tip: st
         )
 
 
-def missing_from(records: list[dict[str, Any]], other: list[dict[str, Any]], peer: str) -> list[str]:
+def missing_from(
+    records: list[dict[str, Any]], other: list[dict[str, Any]], peer: str
+) -> tuple[list[str], int]:
     """What the other end's log says of this one that this one does not hold.
 
     Parameters
@@ -189,17 +199,36 @@ def missing_from(records: list[dict[str, Any]], other: list[dict[str, Any]], pee
     other : list
         The lines of the other end's log.
     peer : str
-        What the other log calls this end.
+        What the other log calls this end. A server's log is that of one run: of a hospital's log only that counts.
+
+    Returns
+    -------
+    list of str, int
+        The findings, and how many payloads the other log says came from here.
+
+    Raises
+    ------
+    ConfigError
+        If the other log never names this end.
     """
+    peers = {record["peer"] for record in other if record["event"] in ("in", "out")}
+    if peer not in peers:
+        raise ConfigError(
+            f"--site: the other log never names {peer!r}; it names {', '.join(sorted(peers)) or 'nobody'}"
+        )
     tips = {FIRST, *(record["hash"] for record in records)}
-    digests = {record["sha256"] for record in records if record["event"] in ("in", "out")}
-    findings = []
+    sent = [record for record in records if record["event"] in ("in", "out")]
+    digests, runs = {record["sha256"] for record in sent}, {record.get("run") for record in sent}
+    findings, n_came = [], 0
     for record in other:
-        if record.get("peer") != peer or record["event"] not in ("in", "out"):
+        if record["event"] != "in" or record["peer"] != peer:
             continue
+        if peer == "server" and runs and record.get("run") not in runs:
+            continue
+        n_came += 1
         what = f"line {record['n'] + 1} of the other log: {record['kind']} of round {record['round']}"
-        if record["event"] == "in" and record["peer_log"] not in tips:
+        if record["peer_log"] not in tips:
             findings.append(f"{what} was sent after a line that is not here")
-        if record["event"] == "in" and record["sha256"] not in digests:
+        if record["sha256"] not in digests:
             findings.append(f"{what} came from here, and there is no line about it")
-    return findings
+    return findings, n_came

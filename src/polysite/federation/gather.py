@@ -132,7 +132,7 @@ class Gather:
             try:
                 value = question.take(site, now.came.pop(site))
             except Refusal as error:
-                self._leave_out(now, site, str(error))
+                self._leave_out(now, {site: str(error)})
                 continue
             now.taken.add(site)
             yield site, value
@@ -143,16 +143,14 @@ class Gather:
         if left:
             self._send_due(now)
         if self._only_the_away_are_missing(now):
-            for site in now.unresolved():
-                self._leave_out(now, site, f"{site}: still not there")
+            self._leave_out(now, {site: f"{site}: still not there" for site in now.unresolved()})
             return
         self._say_who_is_missing(now)
         event = self._carrier.next(min(POLL_S, left))
         if event is not None:
             self._handle(now, event)
         elif not left:
-            for site in now.unresolved():
-                self._give_up(now, site)
+            self._leave_out(now, {site: self._why_not(now, site) for site in now.unresolved()})
 
     def _send_due(self, now: _Open) -> None:
         for site in now.unresolved():
@@ -203,7 +201,7 @@ class Gather:
         except Refusal as error:
             self._joined.discard(site)
             if open_:
-                self._leave_out(now, site, str(error))
+                self._leave_out(now, {site: str(error)})
             return
         if kind == "late":
             what = {"kind": payload.head.kind, "of_round": payload.head.round}
@@ -213,9 +211,8 @@ class Gather:
             if site in now.joining:
                 self._joined.add(site)
             elif site in now.asked and open_:
-                self._leave_out(
-                    now, site, f"{site}: sent kind 'joined' where an answer to {now.question.what} is due"
-                )
+                why = f"{site}: sent kind 'joined' where an answer to {now.question.what} is due"
+                self._leave_out(now, {site: why})
             if now.question.kind != "join":
                 return
         if open_:
@@ -231,25 +228,27 @@ class Gather:
         enough = len(now.taken) + len(now.came) >= self._least(now)
         return enough and missing <= self._away - self._there
 
-    def _give_up(self, now: _Open, site: str) -> None:
-        """Leave out a site that has not answered by the deadline."""
+    def _why_not(self, now: _Open, site: str) -> str:
+        """Why a site has not answered by the deadline."""
         if site in self._there:
-            why = f"no answer within {now.limit_s:g} s"
-        else:
-            self._away.add(site)
-            why = f"not there within {now.limit_s:g} s; is `polysite join` running there, and does it reach the server?"
-        self._leave_out(now, site, f"{site}: {why}")
+            return f"{site}: no answer within {now.limit_s:g} s"
+        self._away.add(site)
+        return (
+            f"{site}: not there within {now.limit_s:g} s; is `polysite join` running there, and does it reach the "
+            "server?"
+        )
 
-    def _leave_out(self, now: _Open, site: str, why: str) -> None:
-        """A site takes no part in what is asked; too few others end it.
+    def _leave_out(self, now: _Open, sites: Mapping[str, str]) -> None:
+        """Sites take no part in what is asked, for reasons; too few others end it.
 
         Raises
         ------
         PolysiteError
             As `ask`.
         """
-        now.out[site] = why
-        self._emit({"event": "absent", "site": site, "what": now.question.what, "why": why})
+        for site, why in sites.items():
+            now.out[site] = why
+            self._emit({"event": "absent", "site": site, "what": now.question.what, "why": why})
         least = self._least(now)
         if len(now.order) - len(now.out) < least:
             if least < len(now.order):

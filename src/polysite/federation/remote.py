@@ -88,12 +88,12 @@ class Outpost:
             reason = str(error)
             self._tell(reason)
         except PolysiteError as error:
-            reason = f"{self.site}: cannot do this; its own log says why"
+            reason = f"{self.site}: cannot do this; its own terminal says why"
             self._tell(str(error))
         except (
             Exception
         ) as error:  # a mistake of ours: the server must not wait for an answer, nor read its words
-            reason = f"{self.site}: failed; its own log says why"
+            reason = f"{self.site}: failed; its own terminal says why"
             self._tell(f"{type(error).__name__}: {error}")
         self.leave()
         self.outcome = "refused"
@@ -146,10 +146,11 @@ class Outpost:
         self._require_version(site, payload)
         message = site.work(round_, news)
         require_sound(message, plan, round_)
+        facts = sendable(message.facts)
+        answer = self._send(payload.head, "worked", message.tensors, facts, first=crew.saver.wait)
         self._emit(crew, {"event": "site", "round": round_, "site": self.site, **message.facts})
         self._tell(f"{self.site}: round {round_ + 1} of {rounds} done")
-        facts = sendable(message.facts)
-        return self._send(payload.head, "worked", message.tensors, facts, first=crew.saver.wait)
+        return answer
 
     def _finish(self, payload: wire.Payload) -> Sequence[memoryview]:
         crew, plan = self._joined(payload)
@@ -167,15 +168,17 @@ class Outpost:
         return answer
 
     def _stop(self, payload: wire.Payload) -> Sequence[memoryview]:
-        """The server has stopped the run."""
-        self._joined(payload)
+        """The server has stopped the run; it may be one that was refused here."""
+        if self._crew is not None:
+            self._joined(payload)
         payload.tensors({})
         self._came(payload, {})
         reason = "".join(c if c.isprintable() else " " for c in str(payload.head.facts.get("reason")))
         self._tell(f"{self.site}: the server has stopped the run: {reason[:REASON_LETTERS]}")
         answer = self._send(payload.head, "stopped", {}, {})
+        if self._crew is not None:
+            self.outcome = "stopped"
         self.leave()
-        self.outcome = "stopped"
         return answer
 
     def _require_version(self, site: Site, payload: wire.Payload) -> None:

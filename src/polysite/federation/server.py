@@ -122,7 +122,8 @@ def require_version(
         kept = ", ".join(f"round-{version:06d}" for version in versions) or "nothing"
         raise CheckpointError(
             f"{holder}: holds {kept} but the server is at round-{round_:06d}: a part of the run "
-            f"was removed or put back; restore {site} and the server from one backup, or start anew"
+            f"was removed or put back, or the run was begun a second time; restore {site} and the server from one "
+            "backup, or move away what both hold of this run to start anew"
         )
 
 

@@ -35,7 +35,10 @@ def join(hospital: Hospital, *, once: bool = False, tell: Callable[[str], None] 
     kit = read_kit(hospital.kit, "hospital", tell)
     if kit.name != hospital.site:
         raise ConfigError(f"kit: {hospital.kit} is that of {kit.name!r}; this is {hospital.site!r}")
-    hospital.store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        hospital.store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"store: {hospital.store}: cannot be made: {error.strerror}") from error
     with locked(hospital.store):
         outpost = Outpost(
             hospital.site,

@@ -66,7 +66,7 @@ def hindrances(
         except PolysiteError as error:
             findings.append(finding("error", str(error)))
     findings += [finding(level, text) for level, text in _about_kit(hospital)]
-    needs = {hospital.store: room_for_states(plan) if plan else 0, hospital.cache: room_for_cases(own, seen)}
+    needs = {hospital.store: room_for_states(plan) if plan else 0, hospital.cases: room_for_cases(own, seen)}
     return findings + [finding(level, text) for level, text in _about_room(needs)]
 
 

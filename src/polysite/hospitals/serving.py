@@ -96,7 +96,7 @@ def _run_all(crew: Crew, engine: Across, log: EventLog) -> None:
     if without:
         reasons = "\n".join(without.values())
         raise PolysiteError(
-            f"{reasons}\nall others have their model; to make the missing ones: polysite serve --resume {crew.folder}"
+            f"{reasons}\nall others have their model; to make the missing ones, resume the run when they are there"
         )
 
 

@@ -61,6 +61,6 @@ def at_hospital(run: Run, hospital: Hospital) -> Run:
     raw = run.agreed().model_dump(mode="json")
     raw["sites"][hospital.site]["data"] = data
     raw["split"]["subjects"] = {} if hospital.subjects is None else {hospital.site: hospital.subjects}
-    raw |= {"cache": str(hospital.cache), "device": hospital.device}
+    raw |= {"cache": str(hospital.cases), "device": hospital.device}
     raw["engine"] = {"name": "here", "threads": hospital.threads}
     return recipe.build(raw, f"the run {run.name!r} at {hospital.site}")

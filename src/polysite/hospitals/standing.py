@@ -26,11 +26,11 @@ class SiteStanding:
     bytes_out: int
     n_missed: int
     why: str
-    """Why the others last went on without it, if they did."""
+    """Why the others last went on without it, or the run stopped because of it."""
 
     def cells(self) -> list[str]:
         """A row of the table that `polysite status` shows, under `TITLES`."""
-        missed = f"{self.n_missed}: {self.why}" if self.n_missed and self.why else str(self.n_missed or "")
+        missed = f"{self.n_missed}: {self.why}" if self.why else str(self.n_missed or "")
         return [
             self.site,
             self.state,
@@ -79,20 +79,23 @@ def _standing(folder: Path) -> Standing:
     events = read_events(path) if path.exists() else Events()
     running, ended = held(folder), (folder / "models.json").exists()
     sites = list(run.here) or list(run.sites)
-    standings = tuple(_site(site, events, running=running, away=not run.here) for site in sites)
+    stopped = not (running or ended)
+    standings = tuple(
+        _site(site, events, running=running, stopped=stopped, away=not run.here) for site in sites
+    )
     done = (
         done_rounds(run, folder) if not run.here else max((s.last_round or 0 for s in standings), default=0)
     )
     everything = [events.start, events.end, *events.at_sites.values(), *events.presence.values()]
     last = max((str(event.get("time", "")) for event in everything), default="")
-    state = "running" if running else "ended" if ended else "stopped"
+    state = "stopped" if stopped else "running" if running else "ended"
     without = _without_model(folder, sites) if ended else []
     if without:
         state += f"; {', '.join(without)} without a model"
     return Standing(folder, run, state, done, last, standings)
 
 
-def _site(site: str, events: Events, *, running: bool, away: bool) -> SiteStanding:
+def _site(site: str, events: Events, *, running: bool, stopped: bool, away: bool) -> SiteStanding:
     rounds = [round_ for at, round_ in events.at_sites if at == site]
     last = events.at_sites[site, max(rounds)] if rounds else {}
     losses = last.get("losses") or {}
@@ -105,7 +108,7 @@ def _site(site: str, events: Events, *, running: bool, away: bool) -> SiteStandi
         seconds=last.get("seconds"),
         bytes_out=events.total(site, "bytes_out"),
         n_missed=len(events.missed(site)),
-        why=str(events.absent.get(site, {}).get("why", "")),
+        why=str(events.absent.get(site, {}).get("why", "")) if stopped or events.missed(site) else "",
     )
 
 

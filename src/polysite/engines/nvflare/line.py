@@ -84,7 +84,8 @@ class Line:
             self._link.hang_up_on_stalled()
         if trouble is not None:
             self._tell(
-                f"{self._kit.name}: the answer did not reach the server ({trouble}), which will ask again"
+                f"{self._kit.name}: the answer did not reach the server ({trouble}), which asks again if the run "
+                "goes on"
             )
         return trouble is None
 

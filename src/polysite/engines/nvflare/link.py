@@ -8,6 +8,7 @@ passed on for others, no address that a peer names is connected to.
 A message has a small dictionary, its ``kind`` above all, and bytes.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -346,5 +347,10 @@ def _require_free(host: str, port: int) -> None:
             trial.bind((host, port))
         except OSError as error:
             raise PolysiteError(
-                f"{host}:{port}: cannot listen there: {os.strerror(error.errno or 0)}; is another server running?"
+                f"{host}:{port}: cannot listen there: {os.strerror(error.errno or 0)}; "
+                + (
+                    "is another server running?"
+                    if error.errno == errno.EADDRINUSE
+                    else "--listen takes an address of this machine"
+                )
             ) from error

@@ -6,6 +6,8 @@ import ssl
 from polysite.kits.kit import Kit
 
 TIMEOUT_S = 10.0
+EXPIRED = 10
+"""OpenSSL's number for a certificate that has ended."""
 _NOT_ACCEPTED = (
     "does not accept this hospital's certificate; are both kits from the same `polysite provision`, and are the "
     "clocks of both machines right? The server's terminal says more"
@@ -35,6 +37,8 @@ def trouble_reaching(kit: Kit) -> str:
     except TimeoutError:
         return f"{where}: no answer; does a firewall lie between?"
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code == EXPIRED:
+            return f"{where}: its certificate has expired; the server's kit has to be renewed there"
         return (
             f"{where}: its certificate is not one of this consortium ({error.verify_message}); "
             "are both kits from the same `polysite provision`?"
