@@ -12,7 +12,7 @@ from hospitals import OPEN_POLICY, Loop
 from polysite import recipe
 from polysite.config.hospital import Policy
 from polysite.config.run import Run
-from polysite.errors import ConfigError, DataError, PolysiteError
+from polysite.errors import CheckpointError, ConfigError, DataError, PolysiteError
 from polysite.federation import wire
 from polysite.federation.across import Across
 from polysite.federation.audit import Audit, verify
@@ -274,6 +274,20 @@ def test_values_that_are_not_finite_do_not_leave(bench: Making) -> None:
     one = bench(training={"learning_rate": 10.0, "steps_per_round": 200})
     one.engine.join(0)
     with pytest.raises(PolysiteError, match=r"site0: .*not finite after round 0"):
+        list(one.engine.visit(0, one.crew.initial(), [SITE]))
+    assert [line["kind"] for line in one.log() if line["event"] == "out"] == ["joined", "refused"]
+
+
+def test_the_log_tells_of_no_answer_that_did_not_leave(bench: Making) -> None:
+    """The hospital's events cannot be written when its round is done."""
+    one = bench()
+    one.engine.join(0)
+
+    def full(crew: Crew, event: dict[str, Any]) -> None:
+        raise CheckpointError("events.jsonl: cannot be written")
+
+    one.outpost._emit = full
+    with pytest.raises(PolysiteError, match="its own terminal says why"):
         list(one.engine.visit(0, one.crew.initial(), [SITE]))
     assert [line["kind"] for line in one.log() if line["event"] == "out"] == ["joined", "refused"]
 

@@ -80,7 +80,7 @@ def serve(
         except ConfigError:
             raise
         except PolysiteError as error:
-            raise PolysiteError(f"{error}\nwhat was done is safe; go on with: {again}") from error
+            raise PolysiteError(f"{error}\nwhen that is mended, go on with: {again}") from error
     typer.echo(f"{folder}")
 
 

@@ -217,8 +217,8 @@ def missing_from(
             f"--site: the other log never names {peer!r}; it names {', '.join(sorted(peers)) or 'nobody'}"
         )
     tips = {FIRST, *(record["hash"] for record in records)}
-    sent = [record for record in records if record["event"] in ("in", "out")]
-    digests, runs = {record["sha256"] for record in sent}, {record.get("run") for record in sent}
+    carried = [record for record in records if record["event"] in ("in", "out")]
+    digests, runs = {record["sha256"] for record in carried}, {record.get("run") for record in carried}
     findings, n_came = [], 0
     for record in other:
         if record["event"] != "in" or record["peer"] != peer:

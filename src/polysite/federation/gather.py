@@ -150,7 +150,9 @@ class Gather:
         if event is not None:
             self._handle(now, event)
         elif not left:
-            self._leave_out(now, {site: self._why_not(now, site) for site in now.unresolved()})
+            missing = now.unresolved()
+            self._away |= set(missing) - self._there
+            self._leave_out(now, {site: self._why_not(now, site) for site in missing})
 
     def _send_due(self, now: _Open) -> None:
         for site in now.unresolved():
@@ -232,7 +234,6 @@ class Gather:
         """Why a site has not answered by the deadline."""
         if site in self._there:
             return f"{site}: no answer within {now.limit_s:g} s"
-        self._away.add(site)
         return (
             f"{site}: not there within {now.limit_s:g} s; is `polysite join` running there, and does it reach the "
             "server?"

@@ -146,11 +146,14 @@ class Outpost:
         self._require_version(site, payload)
         message = site.work(round_, news)
         require_sound(message, plan, round_)
+
+        def kept() -> None:
+            crew.saver.wait()
+            self._emit(crew, {"event": "site", "round": round_, "site": self.site, **message.facts})
+            self._tell(f"{self.site}: round {round_ + 1} of {rounds} done")
+
         facts = sendable(message.facts)
-        answer = self._send(payload.head, "worked", message.tensors, facts, first=crew.saver.wait)
-        self._emit(crew, {"event": "site", "round": round_, "site": self.site, **message.facts})
-        self._tell(f"{self.site}: round {round_ + 1} of {rounds} done")
-        return answer
+        return self._send(payload.head, "worked", message.tensors, facts, first=kept)
 
     def _finish(self, payload: wire.Payload) -> Sequence[memoryview]:
         crew, plan = self._joined(payload)
@@ -160,8 +163,8 @@ class Outpost:
         self._require_version(crew.sites[self.site], payload)
         (path,) = write_models(crew, self.site, state)
         self._ended(crew)
-        answer = self._send(payload.head, "finished", {}, {"model": file_digest(path)})
         self._emit(crew, {"event": "end", "rounds": crew.run.training.rounds})
+        answer = self._send(payload.head, "finished", {}, {"model": file_digest(path)})
         self._tell(f"{self.site}: {crew.run.name} has ended; its model is {path}")
         self.leave()
         self.outcome = "ended"

@@ -118,10 +118,13 @@ class NVFlare:
             return self._limits[site] if self._unread[site] < MOST_UNREAD else 0
 
     def _arrived(self, site: str, room: Room | None, trouble: str) -> None:
-        try:
-            content = None if room is None else room.content()
-        except OSError as error:
-            content, trouble = None, f"cannot be read here: {error.strerror}"
+        content = None
+        if room is not None:
+            try:
+                content = room.content()
+            except OSError as error:
+                room.close()
+                trouble = f"cannot be read here: {error.strerror}"
         if room is None or content is None:
             if trouble != ENDED:
                 self._tell_once(f"{site}: what it sent did not arrive: {trouble}")
